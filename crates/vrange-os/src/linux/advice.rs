@@ -1,0 +1,217 @@
+//! Page advice that destroys contents: the offer, one by one or vectored, and the release.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::OnceLock;
+
+use rustix::io::Errno;
+use rustix::mm::{Advice, madvise};
+use rustix::process::{PidfdFlags, getpid, pidfd_open};
+
+use crate::process::PerProcess;
+use crate::system::Offered;
+use crate::{OsError, Placement, Span};
+
+const OFFER: &str = "madvise(MADV_FREE)";
+const OFFER_VECTOR: &str = "process_madvise(MADV_FREE)";
+const RELEASE: &str = "madvise(MADV_DONTNEED)";
+
+/// `PIDFD_SELF`: "this process" without a descriptor (Linux 6.14).
+const PIDFD_SELF: i32 = -10_000;
+/// Vectors that one `process_madvise` takes (`UIO_MAXIOV`).
+const VECTORS_MAX: usize = 1024;
+/// Is every mapping of this process open to KSM (Linux 6.4)?
+const PR_GET_MEMORY_MERGE: i32 = 68;
+
+/// Which forms of destructive advice this kernel takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AdviceSupport {
+    /// `madvise(MADV_FREE)` on private anonymous memory (Linux 4.5), or what the kernel (or a seccomp filter) said.
+    pub offer: Result<(), OsError>,
+    /// `process_madvise(MADV_FREE)` on ourselves, many ranges in one call (Linux 6.13), and how we name ourselves.
+    pub vectored: Option<Vectored>,
+}
+
+/// How `process_madvise` is told that the process is ourselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vectored {
+    /// By `PIDFD_SELF`, no descriptor (Linux 6.14).
+    PidfdSelf,
+    /// By a descriptor from `pidfd_open` (Linux 6.13).
+    Descriptor,
+}
+
+/// Calls the kernel in the best form it takes.
+#[derive(Debug)]
+pub(super) struct Caller {
+    support: OnceLock<AdviceSupport>,
+    pidfd: PerProcess<OwnedFd>,
+}
+
+impl Caller {
+    pub(super) const fn new() -> Self {
+        Self { support: OnceLock::new(), pidfd: PerProcess::new() }
+    }
+
+    pub(super) fn support(&self) -> AdviceSupport {
+        *self.support.get_or_init(|| self.find_support())
+    }
+
+    /// Tries each form on a page of its own.
+    fn find_support(&self) -> AdviceSupport {
+        let page = match super::mapping::reserve(1, Placement::SmallPages, false) {
+            Ok(page) => page,
+            Err(error) => return AdviceSupport { offer: Err(error), vectored: None },
+        };
+        let span = page.span();
+        // SAFETY: a page mapped for this purpose; it holds nothing.
+        let offer = unsafe { offer_one(span) };
+        let forms = [Vectored::PidfdSelf, Vectored::Descriptor];
+        let vectored = forms.into_iter().find(|form| {
+            // SAFETY: as above.
+            offer.is_ok() && unsafe { self.offer_vector(*form, &[span]) }.is_ok_and(|pages| pages == 1)
+        });
+        // SAFETY: nobody else knows the page.
+        unsafe { super::mapping::unmap(&page) };
+        AdviceSupport { offer, vectored }
+    }
+
+    /// See [`System::offer`](crate::System::offer).
+    ///
+    /// # Safety
+    /// As there.
+    pub(super) unsafe fn offer(&self, spans: &[Span]) -> Offered {
+        forbid_merging(spans);
+        let mut pages = 0;
+        let mut left = spans;
+        if left.len() > 1
+            && let Some(form) = self.support().vectored
+        {
+            while !left.is_empty() {
+                let batch = &left[..left.len().min(VECTORS_MAX)];
+                let wanted: usize = batch.iter().map(Span::pages).sum();
+                // SAFETY: passed on from the caller.
+                match unsafe { self.offer_vector(form, batch) } {
+                    Ok(done) if done == wanted => pages += done,
+                    // Short counts and refusals: the loop below offers the batch again from its start, one by one
+                    // (a second offer of the same page changes nothing), and finds where and why it stops.
+                    Ok(_) | Err(_) => break,
+                }
+                left = &left[batch.len()..];
+            }
+        }
+        for span in left {
+            // SAFETY: passed on from the caller.
+            match unsafe { offer_one(*span) } {
+                Ok(()) => pages += span.pages(),
+                Err(error) => return Offered { pages, stopped_by: Some(error) },
+            }
+        }
+        Offered { pages, stopped_by: None }
+    }
+
+    /// One `process_madvise`. Returns the pages advised.
+    ///
+    /// # Safety
+    /// As for [`offer`](Self::offer).
+    unsafe fn offer_vector(&self, form: Vectored, spans: &[Span]) -> Result<usize, OsError> {
+        let pidfd = match form {
+            Vectored::PidfdSelf => PIDFD_SELF,
+            Vectored::Descriptor => self
+                .pidfd
+                .get_or_try_make(|| pidfd_open(getpid(), PidfdFlags::empty()))
+                .map_err(|errno| OsError::new("pidfd_open", errno))?
+                .as_raw_fd(),
+        };
+        let mut vectors = [const { libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 } }; VECTORS_MAX];
+        for (vector, span) in vectors.iter_mut().zip(spans) {
+            vector.iov_base = std::ptr::without_provenance_mut(span.address());
+            vector.iov_len = span.bytes();
+        }
+        let count = spans.len().min(VECTORS_MAX);
+        // SAFETY: the vectors outlive the call; that the memory may be lost is passed on from the caller.
+        let advised = unsafe {
+            libc::syscall(libc::SYS_process_madvise, pidfd, vectors.as_ptr(), count, libc::MADV_FREE, 0)
+        };
+        match usize::try_from(advised) {
+            Ok(bytes) => Ok(Span::pages_for(bytes)),
+            Err(_) => Err(OsError::new(OFFER_VECTOR, last_errno())),
+        }
+    }
+}
+
+/// `prctl(PR_SET_MEMORY_MERGE)` opens mappings to KSM that had been closed to it when they were made. An offered page
+/// that KSM shares would drag others along, so they are closed again; that also takes the shared copies apart.
+fn forbid_merging(spans: &[Span]) {
+    // SAFETY: only reads a flag of the process.
+    let merging = unsafe { libc::prctl(PR_GET_MEMORY_MERGE, 0, 0, 0, 0) };
+    if merging != 1 {
+        return;
+    }
+    for span in spans {
+        // SAFETY: does not change the contents of memory.
+        let _ = unsafe { advise(*span, Advice::LinuxUnmergeable) };
+    }
+}
+
+/// # Safety
+/// As for [`Caller::offer`].
+unsafe fn offer_one(span: Span) -> Result<(), OsError> {
+    // SAFETY: passed on from the caller.
+    unsafe { advise(span, Advice::LinuxFree) }.map_err(|errno| OsError::new(OFFER, errno))
+}
+
+/// See [`System::release`](crate::System::release).
+///
+/// # Safety
+/// As there.
+pub(super) unsafe fn release(span: Span) -> Result<(), OsError> {
+    // SAFETY: passed on from the caller.
+    match unsafe { advise(span, Advice::LinuxDontNeed) } {
+        // Locked memory (mlock, mlockall): the owner asks by name for this memory to be dropped, and nothing else is
+        // promised about it. MADV_DONTNEED_LOCKED exists since Linux 5.18.
+        // SAFETY: passed on from the caller.
+        Err(Errno::INVAL) => match unsafe { libc_advise(span, libc::MADV_DONTNEED_LOCKED) } {
+            Ok(()) => Ok(()),
+            Err(_) => Err(OsError::new(RELEASE, Errno::INVAL)),
+        },
+        other => other.map_err(|errno| OsError::new(RELEASE, errno)),
+    }
+}
+
+/// Asks the kernel to reclaim pages now (`madvise(MADV_PAGEOUT)`, Linux 5.4). Offered pages are dropped at once, with
+/// and without swap; dirty pages stay where there is no swap. The lever by which loss can be shown without pressure.
+///
+/// # Errors
+/// What the kernel answered.
+pub fn page_out(span: Span) -> Result<(), OsError> {
+    // SAFETY: reclaim keeps the contents of memory that was not offered; offered memory may vanish at any time anyway.
+    unsafe { advise(span, Advice::LinuxPageOut) }
+        .map_err(|errno| OsError::new("madvise(MADV_PAGEOUT)", errno))
+}
+
+/// # Safety
+/// The span is memory of this process, and what `advice` does to its contents is wanted.
+unsafe fn advise(span: Span, advice: Advice) -> Result<(), Errno> {
+    let address = std::ptr::without_provenance_mut(span.address());
+    loop {
+        // SAFETY: passed on from the caller.
+        match unsafe { madvise(address, span.bytes(), advice) } {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            other => return other,
+        }
+    }
+}
+
+/// [`advise`] for advice that the wrapper has no name for.
+///
+/// # Safety
+/// As there.
+unsafe fn libc_advise(span: Span, advice: i32) -> Result<(), Errno> {
+    // SAFETY: passed on from the caller. The system call itself, so that a preloaded `madvise` is not asked.
+    let answer = unsafe { libc::syscall(libc::SYS_madvise, span.address(), span.bytes(), advice) };
+    if answer == 0 { Ok(()) } else { Err(last_errno()) }
+}
+
+fn last_errno() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}

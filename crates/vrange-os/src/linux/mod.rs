@@ -1,0 +1,82 @@
+//! The real kernel.
+
+mod advice;
+mod mapping;
+mod residency;
+
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use rustix::io::Errno;
+
+use crate::{Offered, OsError, PAGE_BYTES, Placement, Reservation, Residency, Span, System};
+
+pub use advice::{AdviceSupport, page_out};
+
+/// Linux, through the system calls of the running process. Opens nothing until it is asked for something that needs a
+/// descriptor, and notices by itself when it wakes up in a child.
+#[derive(Debug)]
+pub struct Linux {
+    residency: residency::Reader,
+    advice: advice::Caller,
+}
+
+impl Linux {
+    /// The one instance of this process.
+    ///
+    /// # Errors
+    /// `sysconf(_SC_PAGESIZE)`: the kernel's page size is not [`PAGE_BYTES`].
+    pub fn get() -> Result<&'static Self, OsError> {
+        static INSTANCE: OnceLock<Linux> = OnceLock::new();
+        if rustix::param::page_size() != PAGE_BYTES {
+            return Err(OsError::new("sysconf(_SC_PAGESIZE)", Errno::NOTSUP));
+        }
+        Ok(INSTANCE
+            .get_or_init(|| Self { residency: residency::Reader::new(), advice: advice::Caller::new() }))
+    }
+
+    /// Which forms of page advice this kernel takes. Found out on a scratch page at the first call.
+    pub fn advice_support(&self) -> AdviceSupport {
+        self.advice.support()
+    }
+
+    /// How page residency is read on this kernel, or why it cannot be.
+    ///
+    /// # Errors
+    /// Opening or reading `/proc/self/pagemap` failed.
+    pub fn residency_method(&self) -> Result<ResidencyMethod, OsError> {
+        self.residency.method()
+    }
+}
+
+pub use residency::Method as ResidencyMethod;
+
+impl System for Linux {
+    fn reserve(&self, pages: usize, placement: Placement, core_dump: bool) -> Result<Reservation, OsError> {
+        mapping::reserve(pages, placement, core_dump)
+    }
+
+    unsafe fn unmap(&self, reservation: Reservation) {
+        // SAFETY: passed on from the caller.
+        unsafe { mapping::unmap(&reservation) };
+    }
+
+    fn residency(
+        &self,
+        span: Span,
+        sharing: bool,
+        visit: &mut dyn FnMut(Range<usize>, Residency),
+    ) -> Result<(), OsError> {
+        self.residency.read(span, sharing, visit)
+    }
+
+    unsafe fn offer(&self, spans: &[Span]) -> Offered {
+        // SAFETY: passed on from the caller.
+        unsafe { self.advice.offer(spans) }
+    }
+
+    unsafe fn release(&self, span: Span) -> Result<(), OsError> {
+        // SAFETY: passed on from the caller.
+        unsafe { advice::release(span) }
+    }
+}

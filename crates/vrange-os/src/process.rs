@@ -1,0 +1,162 @@
+//! Which process is this? `fork` copies everything in memory, also what must not be shared: descriptors that speak of
+//! the parent, threads that are not there any more.
+
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
+
+use crate::PAGE_BYTES;
+
+/// Tells a process from those it was forked from. Unique along the line of ancestors, which is all that a copied
+/// value can be compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProcessId(u64);
+
+impl ProcessId {
+    /// As a number, never 0 and never [`u64::MAX`].
+    pub const fn as_u64(self) -> u64 {
+        self.0
+    }
+}
+
+/// The next identity to hand out. It is copied by `fork`, so a child counts on from where its parent stood.
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+/// Address of a page that the kernel clears in every child (`MADV_WIPEONFORK`, Linux 4.14), however the child was made:
+/// libc's `fork` runs handlers, a raw `clone` system call runs none. 0: not mapped yet; 1: there is no such page.
+static WIPED_PAGE: AtomicUsize = AtomicUsize::new(UNMAPPED);
+const UNMAPPED: usize = 0;
+const UNSUPPORTED: usize = 1;
+
+/// The identity of the running process. Two loads once it is known; no system call, no lock (a lock held by another
+/// thread at the moment of a `fork` stays held in the child for ever).
+///
+/// Where the kernel has no `MADV_WIPEONFORK` the answer falls back to `getpid(2)`, one system call.
+pub fn current() -> ProcessId {
+    // Acquire pairs with the AcqRel exchange in `map_wiped_page`.
+    let page = match WIPED_PAGE.load(Ordering::Acquire) {
+        UNMAPPED => map_wiped_page(),
+        known => known,
+    };
+    if page == UNSUPPORTED {
+        return ProcessId(u64::try_from(rustix::process::getpid().as_raw_nonzero().get()).unwrap_or(0));
+    }
+    // SAFETY: the page was mapped readable and writable by `map_wiped_page`, is never unmapped, and is only accessed
+    // as this atomic.
+    let identity = unsafe { AtomicU64::from_ptr(std::ptr::with_exposed_provenance_mut(page)) };
+    // Relaxed: the number publishes nothing but itself.
+    match identity.load(Ordering::Relaxed) {
+        0 => {
+            let fresh = NEXT.fetch_add(1, Ordering::Relaxed) + 1;
+            match identity.compare_exchange(0, fresh, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => ProcessId(fresh),
+                Err(other_thread) => ProcessId(other_thread),
+            }
+        }
+        known => ProcessId(known),
+    }
+}
+
+/// Maps the page, or finds that another thread was faster. Returns what [`WIPED_PAGE`] now holds.
+fn map_wiped_page() -> usize {
+    let flags = MapFlags::PRIVATE;
+    // SAFETY: a new private mapping wherever the kernel likes; it cannot overlap memory in use.
+    let mapped = unsafe { mmap_anonymous(null_mut(), PAGE_BYTES, ProtFlags::READ | ProtFlags::WRITE, flags) };
+    let Ok(page) = mapped else { return UNSUPPORTED };
+    // SAFETY: the page was mapped just above and nobody else knows it.
+    let wiped = unsafe { madvise(page, PAGE_BYTES, Advice::LinuxWipeOnFork) }.is_ok();
+    let found = if wiped { page.expose_provenance() } else { UNSUPPORTED };
+    // AcqRel pairs with the Acquire load in `current`, and with itself in a racing thread.
+    let winner = match WIPED_PAGE.compare_exchange(UNMAPPED, found, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => found,
+        Err(faster) => faster,
+    };
+    if winner != page.expose_provenance() {
+        // SAFETY: the page was not published, so nothing refers to it.
+        let _ = unsafe { munmap(page, PAGE_BYTES) };
+    }
+    winner
+}
+
+/// A value that belongs to the process that made it: a child makes its own at first use. Lock-free, for the reason
+/// given at [`current`].
+///
+/// The parent's value stays in the child's memory untouched (dropping it could, for example, close a descriptor number
+/// that the child has since given to something else): it is leaked there, one per `fork` at most.
+#[derive(Debug)]
+pub struct PerProcess<T: Sync + 'static> {
+    owned: AtomicPtr<Owned<T>>,
+}
+
+#[derive(Debug)]
+struct Owned<T> {
+    owner: ProcessId,
+    value: T,
+}
+
+impl<T: Send + Sync + 'static> Default for PerProcess<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T: Send + Sync + 'static> PerProcess<T> {
+    /// Holds nothing yet.
+    pub const fn new() -> Self {
+        Self { owned: AtomicPtr::new(null_mut()) }
+    }
+
+    /// The value of this process, made by `make` if it has none. Allocates only when it makes one.
+    ///
+    /// # Errors
+    /// What `make` returns; nothing is kept then, and the next call tries again.
+    pub fn get_or_try_make<E>(&self, make: impl FnOnce() -> Result<T, E>) -> Result<&'static T, E> {
+        let owner = current();
+        // Acquire pairs with the AcqRel exchange below, through which another thread published its value.
+        let before = self.owned.load(Ordering::Acquire);
+        // SAFETY: a non-null pointer came from `Box::into_raw` below and is never freed once published.
+        if let Some(known) = unsafe { before.as_ref() }
+            && known.owner == owner
+        {
+            return Ok(&known.value);
+        }
+        let fresh = Box::into_raw(Box::new(Owned { owner, value: make()? }));
+        match self.owned.compare_exchange(before, fresh, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => {
+                // SAFETY: just published; from now on it is never freed.
+                Ok(unsafe { &(*fresh).value })
+            }
+            Err(faster) => {
+                // SAFETY: ours was not published, so this is the only pointer to it.
+                drop(unsafe { Box::from_raw(fresh) });
+                // SAFETY: only a published, never freed pointer can have won, and only this process's threads race.
+                Ok(unsafe { &(*faster).value })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_is_another_process_even_by_raw_clone() {
+        let parent = current();
+        assert_eq!(parent, current());
+        // SAFETY: a raw fork-like clone; the child only loads memory, makes no allocation, and exits.
+        let child = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
+        if child == 0 {
+            let differs = current() != parent;
+            // SAFETY: ends the child without running the test harness's exit handlers.
+            unsafe { libc::_exit(i32::from(!differs)) };
+        }
+        let mut status = 0;
+        let child = i32::try_from(child).expect("a process id");
+        // SAFETY: waits for the child made above; `status` outlives the call.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert_eq!(status, 0, "the child took itself for its parent");
+        assert_eq!(parent, current());
+    }
+}

@@ -1,0 +1,197 @@
+//! Two bits a page: what is known of its contents since the last offer.
+
+use std::ptr::NonNull;
+
+use crate::sync::{AtomicU64, Ordering};
+
+/// What a page held when its range was last offered, or what became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Page {
+    /// Never written, or only the kernel's shared zero page: nothing to lose, not to be touched.
+    Absent = 0b00,
+    /// In memory and all zeros: nothing to lose, but a pin must make it dirty.
+    Blank = 0b01,
+    /// Some word of it was not zero.
+    Witnessed = 0b10,
+    /// Its contents are gone, and nobody has acknowledged that yet.
+    Lost = 0b11,
+}
+
+/// Pages that one word of the map describes.
+const PAGES_PER_WORD: usize = 32;
+const LOW_BITS: u64 = 0x5555_5555_5555_5555;
+
+/// The map of one range. Up to 32 pages it lies in the slot itself; larger ranges have words of their own, allocated
+/// with the range, so that an offer needs no memory.
+///
+/// All accesses are relaxed: who may change the map is decided by the range's state, whose transitions order them.
+/// Only the owner of a claim, and an exclusive pinner who acknowledges losses, write.
+#[derive(Debug)]
+pub(crate) struct PageMap {
+    /// The only word, or the address of the first of several.
+    inline_or_address: AtomicU64,
+}
+
+impl PageMap {
+    /// The map of no pages.
+    pub(crate) fn new_empty() -> Self {
+        Self { inline_or_address: AtomicU64::new(0) }
+    }
+
+    /// Makes room for a range of `pages` pages, all absent. The map must have been freed, or never allocated.
+    pub(crate) fn allocate(&self, pages: usize) {
+        let value = if pages <= PAGES_PER_WORD {
+            0
+        } else {
+            // Collected one by one and not zeroed by the allocator, so that the words are in memory from now on.
+            let words: Box<[AtomicU64]> = (0..pages.div_ceil(PAGES_PER_WORD)).map(|_| AtomicU64::new(0)).collect();
+            Box::into_raw(words).cast::<AtomicU64>().expose_provenance() as u64
+        };
+        // Relaxed: the caller publishes the slot afterwards.
+        self.inline_or_address.store(value, Ordering::Relaxed);
+    }
+
+    /// Frees what [`allocate`](Self::allocate) made.
+    ///
+    /// # Safety
+    /// `pages` is the number given to `allocate`, nobody uses the map, and it is not freed twice.
+    pub(crate) unsafe fn free(&self, pages: usize) {
+        if pages > PAGES_PER_WORD {
+            let words = std::ptr::slice_from_raw_parts_mut(self.first_word().as_ptr(), pages.div_ceil(PAGES_PER_WORD));
+            // SAFETY: the pointer and length are those of the box that `allocate` took apart, by the caller's promise.
+            drop(unsafe { Box::from_raw(words) });
+        }
+        // Relaxed: the caller owns the slot.
+        self.inline_or_address.store(0, Ordering::Relaxed);
+    }
+
+    /// The map's words, for a range of `pages` pages.
+    ///
+    /// # Safety
+    /// `pages` is the number given to `allocate`, and the map is not freed while the result is in use.
+    pub(crate) unsafe fn words(&self, pages: usize) -> Words<'_> {
+        if pages <= PAGES_PER_WORD {
+            return Words { words: std::slice::from_ref(&self.inline_or_address), pages };
+        }
+        // SAFETY: `allocate` made this many words, and they live as long as the caller promises.
+        let words = unsafe { std::slice::from_raw_parts(self.first_word().as_ptr(), pages.div_ceil(PAGES_PER_WORD)) };
+        Words { words, pages }
+    }
+
+    fn first_word(&self) -> NonNull<AtomicU64> {
+        // Relaxed: written before the slot was published.
+        let address = self.inline_or_address.load(Ordering::Relaxed);
+        let address = usize::try_from(address).expect("an address of this process");
+        NonNull::new(std::ptr::with_exposed_provenance_mut(address)).expect("a map of many pages is allocated")
+    }
+}
+
+/// The words of a map, with the number of pages that they describe.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Words<'a> {
+    words: &'a [AtomicU64],
+    pages: usize,
+}
+
+impl Words<'_> {
+    /// Pages described.
+    pub(crate) fn pages(&self) -> usize {
+        self.pages
+    }
+
+    /// What is known of `page`.
+    pub(crate) fn get(&self, page: usize) -> Page {
+        // Relaxed: see `PageMap`.
+        let word = self.words[page / PAGES_PER_WORD].load(Ordering::Relaxed);
+        match word >> (page % PAGES_PER_WORD * 2) & 0b11 {
+            0b00 => Page::Absent,
+            0b01 => Page::Blank,
+            0b10 => Page::Witnessed,
+            _ => Page::Lost,
+        }
+    }
+
+    /// Notes what is known of `page`.
+    pub(crate) fn set(&self, page: usize, value: Page) {
+        let shift = page % PAGES_PER_WORD * 2;
+        let word = &self.words[page / PAGES_PER_WORD];
+        // Relaxed: see `PageMap`; there is one writer, so a load and a store do.
+        let kept = word.load(Ordering::Relaxed) & !(0b11 << shift);
+        word.store(kept | (value as u64) << shift, Ordering::Relaxed);
+    }
+
+    /// Forgets all but losses: the start of a fresh note.
+    pub(crate) fn keep_only_losses(&self) {
+        for word in self.words {
+            // Relaxed: see `PageMap`.
+            let value = word.load(Ordering::Relaxed);
+            let lost = value & value >> 1 & LOW_BITS;
+            word.store(lost | lost << 1, Ordering::Relaxed);
+        }
+    }
+
+    /// Forgets everything: an exclusive pinner has acknowledged the losses.
+    pub(crate) fn clear(&self) {
+        for word in self.words {
+            // Relaxed: see `PageMap`.
+            word.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Number of lost pages.
+    pub(crate) fn lost_pages(&self) -> usize {
+        self.words
+            .iter()
+            .map(|word| {
+                // Relaxed: see `PageMap`.
+                let value = word.load(Ordering::Relaxed);
+                (value & value >> 1 & LOW_BITS).count_ones() as usize
+            })
+            .sum()
+    }
+
+    /// The first run of lost pages at or after `from`.
+    pub(crate) fn next_lost_run(&self, from: usize) -> Option<std::ops::Range<usize>> {
+        let start = (from..self.pages).find(|page| self.get(*page) == Page::Lost)?;
+        let end = (start..self.pages).find(|page| self.get(*page) != Page::Lost).unwrap_or(self.pages);
+        Some(start..end)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_keeps_what_was_noted() {
+        for pages in [1, 31, 32, 33, 1000] {
+            let map = PageMap::new_empty();
+            map.allocate(pages);
+            // SAFETY: the number just given; freed at the end.
+            let words = unsafe { map.words(pages) };
+            let kinds = [Page::Absent, Page::Lost, Page::Blank, Page::Witnessed, Page::Lost, Page::Lost, Page::Blank];
+            for page in 0..pages {
+                words.set(page, kinds[page % kinds.len()]);
+            }
+            for page in 0..pages {
+                assert_eq!(words.get(page), kinds[page % kinds.len()]);
+            }
+            let lost: Vec<usize> = (0..pages).filter(|page| kinds[page % kinds.len()] == Page::Lost).collect();
+            assert_eq!(words.lost_pages(), lost.len());
+            words.keep_only_losses();
+            let mut found = Vec::new();
+            let mut from = 0;
+            while let Some(run) = words.next_lost_run(from) {
+                from = run.end;
+                found.extend(run);
+            }
+            assert_eq!(found, lost);
+            assert!((0..pages).all(|page| matches!(words.get(page), Page::Lost | Page::Absent)));
+            words.clear();
+            assert_eq!(words.lost_pages(), 0);
+            // SAFETY: the number given to `allocate`, once.
+            unsafe { map.free(pages) };
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! One turn of the reclaimer: read how short memory is, decide, act.
+
+use std::sync::{Arc, Weak};
+
+use std::time::{Duration, Instant};
+
+use vrange_os::clock;
+use vrange_os::kernel_file::Root;
+
+use super::reserve::{Need, Reserve, Target};
+use super::selection;
+use crate::heap::{Content, Inner};
+use crate::pressure::{Level, Readers};
+use crate::range::state::Phase;
+
+/// Released in one go, before the level is read again: many processes may be releasing for the same one.
+const RELEASE_STEP_BYTES: u64 = 1 << 20;
+/// Free memory is offered when it has been left alone for this long.
+const FREE_CONTENT_OFFERED_AFTER: Duration = Duration::from_millis(100);
+/// How often a heap of free memory is looked at.
+const FREE_CONTENT_WAIT: Duration = Duration::from_millis(250);
+/// How often it is looked whether the process was moved to another cgroup, and whether ages need to be cut.
+const RARE: Duration = Duration::from_secs(2);
+
+/// What one turn did, and when the next is due.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Step {
+    /// Bytes of memory handed to the kernel.
+    pub offered_bytes: u64,
+    /// Bytes of memory dropped.
+    pub released_bytes: u64,
+    /// Call again after this long at the latest; sooner does no harm.
+    pub wait: Duration,
+}
+
+/// What the ranges of all heaps add up to, in bytes of their length.
+#[derive(Clone, Copy, Debug, Default)]
+struct Totals {
+    unoffered: u64,
+    offered: u64,
+}
+
+/// Reads, decides and acts. Opens kernel files at its first turn; allocates nothing after.
+#[derive(Debug)]
+pub(crate) struct Cycle {
+    root: Root,
+    readers: Option<Readers>,
+    reserve: Reserve,
+    ticks: TickRate,
+    rare_due: Instant,
+    /// Bytes offered by the last turn.
+    offered_last: u64,
+    /// Pages taken back by pins so far, and how many of them the kernel's lists still show as offered.
+    rescued_seen: u64,
+    stale_bytes: u64,
+    /// The kernel has said that reclaim finds next to nothing.
+    alarmed: bool,
+    /// Turns in a row in which headroom was desperate and nothing was left to offer.
+    undone_turns: u32,
+}
+
+impl Cycle {
+    pub(crate) fn new(root: Root) -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self {
+            root,
+            readers: None,
+            reserve: Reserve::new(processors),
+            ticks: TickRate::start(),
+            rare_due: Instant::now(),
+            offered_last: 0,
+            rescued_seen: 0,
+            stale_bytes: 0,
+            alarmed: false,
+            undone_turns: 0,
+        }
+    }
+
+    /// The kernel says that reclaim finds next to nothing, whatever the readings make of page cache: the next turn does
+    /// not count on it.
+    pub(crate) fn alarm(&mut self) {
+        self.alarmed = true;
+    }
+
+    /// One turn over `heaps`.
+    pub(crate) fn turn(&mut self, heaps: &[Arc<Inner>]) -> Step {
+        let now = Instant::now();
+        if now >= self.rare_due {
+            self.rare_due = now + RARE;
+            self.rarely(heaps);
+        }
+        let totals = totals(heaps);
+        let need = self.decide(heaps, totals);
+        let mut step = Step { wait: need.wait, ..Step::default() };
+        if let Some(target) = need.release {
+            step.released_bytes += self.release_ahead(heaps, target);
+        }
+        if need.offer_bytes > 0 {
+            step.offered_bytes += selection::offer_coldest(heaps, need.offer_bytes).bytes;
+        }
+        self.mend_undone_offers(heaps, &need, &mut step);
+        self.offered_last = step.offered_bytes;
+        self.see_to_free_content(heaps, &mut step);
+        // A turn over very many ranges takes long: it may take a quarter of a processor, no more.
+        step.wait = step.wait.max(now.elapsed().min(Duration::from_millis(20)) * 3);
+        step
+    }
+
+    fn decide(&mut self, heaps: &[Arc<Inner>], totals: Totals) -> Need {
+        self.reserve.wanted_bytes = heaps.iter().filter_map(|heap| heap.settings.reserve_bytes).max();
+        let readers = self.readers.get_or_insert_with(|| Readers::open(&self.root));
+        let levels = readers.read();
+        let rescued = heaps.iter().map(|heap| heap.rescued_bytes()).sum::<u64>();
+        // A heap that is gone takes its count along.
+        let newly_rescued = rescued.saturating_sub(self.rescued_seen);
+        self.rescued_seen = rescued;
+        let lazyfree = levels.iter().map(|level| level.lazyfree_bytes).max().unwrap_or(0);
+        self.stale_bytes = (self.stale_bytes + newly_rescued).min(lazyfree.saturating_sub(totals.offered));
+        let mut need = self.reserve.decide(levels, self.stale_bytes, self.offered_last);
+        if std::mem::take(&mut self.alarmed) {
+            need.offer_bytes = need.offer_bytes.max(self.reserve.needed_without_page_cache(levels));
+        }
+        if totals.unoffered == 0 {
+            need.offer_bytes = 0;
+        }
+        need
+    }
+
+    /// Releases the coldest offered ranges in small steps, reading the level again between them.
+    fn release_ahead(&mut self, heaps: &[Arc<Inner>], target: Target) -> u64 {
+        let mut released = 0;
+        while released < target.bytes {
+            let step = selection::release_offered(heaps, RELEASE_STEP_BYTES.min(target.bytes - released));
+            released += step.bytes;
+            if step.bytes == 0 || self.free_bytes_of(&target) >= target.free_bytes {
+                break;
+            }
+        }
+        released
+    }
+
+    fn free_bytes_of(&mut self, target: &Target) -> u64 {
+        let levels: &[Level] = self.readers.as_mut().map_or(&[], Readers::read);
+        levels.iter().find(|level| level.kind == target.level).map_or(u64::MAX, |level| level.free_bytes)
+    }
+
+    /// An offer can come undone behind our back: the kernel may copy offered pages into a huge page, which is dirty. When
+    /// headroom stays low though all is offered, it is offered again; if that does not help either, it is released, which
+    /// needs nothing from the kernel's taste.
+    fn mend_undone_offers(&mut self, heaps: &[Arc<Inner>], need: &Need, step: &mut Step) {
+        let totals = totals(heaps);
+        if !need.is_desperate || totals.unoffered > 0 || totals.offered == 0 {
+            self.undone_turns = 0;
+            return;
+        }
+        self.undone_turns += 1;
+        match self.undone_turns {
+            // The kernel's counters lag; the next reading may show what this turn has offered.
+            1..4 => {}
+            4 => step.offered_bytes += selection::offer_again(heaps, totals.offered).bytes,
+            5..8 => {}
+            _ => step.released_bytes += selection::release_offered(heaps, RELEASE_STEP_BYTES).bytes,
+        }
+    }
+
+    /// Free memory decays. Heaps of this kind are looked at even when memory is plentiful.
+    fn see_to_free_content(&mut self, heaps: &[Arc<Inner>], step: &mut Step) {
+        for heap in heaps {
+            if let Content::Free { decay } = heap.settings.content {
+                let offer_ticks = self.ticks.of(FREE_CONTENT_OFFERED_AFTER.min(decay));
+                selection::let_decay(heap, offer_ticks, self.ticks.of(decay));
+                step.wait = step.wait.min(FREE_CONTENT_WAIT);
+            }
+        }
+    }
+
+    fn rarely(&mut self, heaps: &[Arc<Inner>]) {
+        self.ticks.measure();
+        if let Some(readers) = &mut self.readers {
+            if readers.moved() {
+                *readers = Readers::open(&self.root);
+            }
+            self.reserve.cpu_quota = readers.cpu_quota();
+        }
+        let now = Inner::now();
+        for heap in heaps {
+            heap.for_each_unpinned(|slot, _| slot.state.cut_age(now));
+        }
+    }
+}
+
+fn totals(heaps: &[Arc<Inner>]) -> Totals {
+    let mut totals = Totals::default();
+    for heap in heaps {
+        heap.for_each_unpinned(|slot, word| {
+            let bytes = slot.memory().span().bytes() as u64;
+            match word.phase() {
+                Phase::Volatile => totals.unoffered += bytes,
+                _ => totals.offered += bytes,
+            }
+        });
+    }
+    totals
+}
+
+/// How long a tick of [`clock`] is, measured against the system's clock.
+#[derive(Debug)]
+struct TickRate {
+    started: Instant,
+    started_ticks: u64,
+    ticks_per_second: u64,
+}
+
+impl TickRate {
+    fn start() -> Self {
+        // A tick is a microsecond or so, until measured.
+        Self { started: Instant::now(), started_ticks: clock::ticks(), ticks_per_second: 1_000_000 }
+    }
+
+    fn measure(&mut self) {
+        let ticks = u128::from(clock::ticks().wrapping_sub(self.started_ticks));
+        let microseconds = self.started.elapsed().as_micros();
+        if microseconds > 10_000 {
+            self.ticks_per_second = u64::try_from(ticks * 1_000_000 / microseconds).unwrap_or(u64::MAX).max(1);
+        }
+    }
+
+    fn of(&self, duration: Duration) -> u64 {
+        let ticks = duration.as_micros() * u128::from(self.ticks_per_second) / 1_000_000;
+        u64::try_from(ticks).unwrap_or(u64::MAX)
+    }
+}
+
+/// A reclaimer that the program drives itself. See [`HeapBuilder::build_manual`](crate::HeapBuilder::build_manual).
+///
+/// Nothing is offered or released for its heap, but by request, unless [`step`](Self::step) is called.
+#[derive(Debug)]
+pub struct Reclaimer {
+    heap: Weak<Inner>,
+    cycle: Cycle,
+}
+
+impl Reclaimer {
+    pub(crate) fn new(heap: Weak<Inner>) -> Self {
+        Self { heap, cycle: Cycle::new(Root::real()) }
+    }
+
+    /// One turn: reads how short memory is, on the machine and in every memory cgroup from this process's to the root, and
+    /// offers and releases what that asks for. Some ten microseconds when there is nothing to do; never waits but for a
+    /// `fork` in progress. After the heap's end it does nothing.
+    pub fn step(&mut self) -> Step {
+        match self.heap.upgrade() {
+            Some(heap) => {
+                heap.enter_process();
+                self.cycle.turn(&[heap])
+            }
+            None => Step { wait: Duration::MAX, ..Step::default() },
+        }
+    }
+}

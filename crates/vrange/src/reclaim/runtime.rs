@@ -1,0 +1,203 @@
+//! The process's reclaimer thread, and the list of heaps that it serves.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread;
+use std::time::Duration;
+
+use vrange_os::kernel_file::Root;
+use vrange_os::thread::{drain_eventfd, eventfd, spawn_without_signals, wait_for_eventfd, write_eventfd};
+
+use super::cycle::Cycle;
+use super::sleeper::{Sleeper, Wake};
+use crate::fork;
+use crate::heap::Inner;
+use crate::pressure::{Severity, Sources};
+use crate::range::gate::Gate;
+use crate::sync::{AtomicPtr, Ordering};
+
+/// The thread's name, as `top -H` shows it.
+const THREAD_NAME: &str = "vrange-reclaim";
+/// Without a descriptor to be woken by, it looks this often.
+const BLIND_WAIT: Duration = Duration::from_millis(50);
+/// The thread calls nothing deep.
+const STACK_BYTES: usize = 256 << 10;
+
+struct Runtime {
+    /// The process that the thread, if there is one, belongs to.
+    owner: fork::Owner,
+    sleeper: Sleeper,
+    /// Entered before the list is locked, closed by a fork: the child's lock is never one that a thread of the parent holds.
+    gate: Gate,
+    list: Mutex<List>,
+    /// What unpins write to, to wake the thread: null until it was started, and again in a child.
+    wake: AtomicPtr<OwnedFd>,
+}
+
+struct List {
+    /// Served by the thread.
+    served: Vec<Weak<Inner>>,
+    /// Driven by the program, but closed by a fork all the same.
+    driven: Vec<Weak<Inner>>,
+    /// Kept from before a fork until after it.
+    closed: Vec<Arc<Inner>>,
+}
+
+static RUNTIME: Runtime = Runtime {
+    owner: fork::Owner::new_unowned(),
+    sleeper: Sleeper::new(),
+    gate: Gate::new(),
+    list: Mutex::new(List { served: Vec::new(), driven: Vec::new(), closed: Vec::new() }),
+    wake: AtomicPtr::new(std::ptr::null_mut()),
+};
+
+/// The word that unpins look at.
+pub(crate) fn sleeper() -> &'static Sleeper {
+    &RUNTIME.sleeper
+}
+
+/// Locks the list; the caller holds a pass of the gate, or has closed it.
+fn list() -> MutexGuard<'static, List> {
+    // The list is whole between statements, whatever panicked.
+    RUNTIME.list.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Has the thread serve the heap, from its first unpin on.
+pub(crate) fn register(heap: &Arc<Inner>) {
+    add(heap, |list| &mut list.served);
+}
+
+/// Has forks close the heap, which somebody else drives.
+pub(crate) fn register_driven(heap: &Arc<Inner>) {
+    add(heap, |list| &mut list.driven);
+}
+
+fn add(heap: &Arc<Inner>, place: fn(&mut List) -> &mut Vec<Weak<Inner>>) {
+    enter_process();
+    let _pass = RUNTIME.gate.enter();
+    let mut list = list();
+    let place = place(&mut list);
+    // Heaps that are gone make room for new ones.
+    place.retain(|heap| heap.strong_count() > 0);
+    place.push(Arc::downgrade(heap));
+}
+
+/// An unpin has found the reclaimer asleep, or never started.
+#[cold]
+pub(crate) fn wake() {
+    match RUNTIME.sleeper.rouse() {
+        Wake::Nothing => {}
+        Wake::Rouse => rouse(),
+        Wake::Start => start(),
+    }
+}
+
+fn rouse() {
+    // Acquire pairs with the Release in `start`.
+    let wake = RUNTIME.wake.load(Ordering::Acquire);
+    // SAFETY: null, or leaked by `start` in this process.
+    if let Some(wake) = unsafe { wake.as_ref() } {
+        write_eventfd(wake.as_fd());
+    }
+}
+
+/// Starts the thread. If the system has none to give, unpins go on trying, and data stays where it is until then.
+fn start() {
+    fork::watch();
+    {
+        let _pass = RUNTIME.gate.enter();
+        let list = list();
+        for heap in list.served.iter().chain(&list.driven).filter_map(Weak::upgrade) {
+            heap.find_shared();
+        }
+    }
+    let wake: Option<&'static OwnedFd> = eventfd().ok().map(|wake| &*Box::leak(Box::new(wake)));
+    let pointer = wake.map_or(std::ptr::null_mut(), |wake| std::ptr::from_ref(wake).cast_mut());
+    // Release pairs with the Acquire in `rouse`. The one before, if any, is the parent's.
+    RUNTIME.wake.store(pointer, Ordering::Release);
+    let thread = thread::Builder::new().name(THREAD_NAME.to_owned()).stack_size(STACK_BYTES);
+    if spawn_without_signals(thread, move || run(wake)).is_err() {
+        RUNTIME.sleeper.reset();
+    }
+}
+
+/// The thread's life.
+fn run(wake: Option<&'static OwnedFd>) {
+    let mut cycle = Cycle::new(Root::real());
+    let mut sources = Sources::open(&Root::real());
+    let mut heaps: Vec<Arc<Inner>> = Vec::new();
+    loop {
+        let wait = turn(&mut cycle, &mut heaps);
+        let wait = match (wait, wake) {
+            (Some(wait), _) => wait,
+            (None, None) => BLIND_WAIT,
+            (None, Some(wake)) => {
+                // Nothing is volatile: no wake-ups at all until an unpin writes to the descriptor.
+                wait_for_eventfd(wake.as_fd());
+                continue;
+            }
+        };
+        let woken = sources.wait(wake.map(AsFd::as_fd), Some(wait));
+        if let (true, Some(wake)) = (woken.by_wake, wake) {
+            drain_eventfd(wake.as_fd());
+        }
+        if woken.by_pressure == Some(Severity::Critical) {
+            cycle.alarm();
+        }
+    }
+}
+
+/// One turn over all heaps. `None`: nothing is volatile, and unpins have been told that the thread sleeps.
+fn turn(cycle: &mut Cycle, heaps: &mut Vec<Arc<Inner>>) -> Option<Duration> {
+    let _pass = RUNTIME.gate.enter();
+    heaps.extend(list().served.iter().filter_map(Weak::upgrade));
+    let wait = if needs_reclaimer(heaps) {
+        Some(cycle.turn(heaps).wait)
+    } else {
+        RUNTIME.sleeper.fall_asleep();
+        let needed = needs_reclaimer(heaps);
+        if needed {
+            RUNTIME.sleeper.stay_awake();
+        }
+        needed.then_some(Duration::ZERO)
+    };
+    // Possibly the last handle of a heap: it ends here, outside the lock.
+    heaps.clear();
+    wait
+}
+
+fn needs_reclaimer(heaps: &[Arc<Inner>]) -> bool {
+    heaps.iter().any(|heap| heap.needs_reclaimer())
+}
+
+/// Waits until nobody works on any range or on the list, and keeps it so until [`open_after_fork`].
+pub(crate) fn close_for_fork() {
+    RUNTIME.gate.close();
+    let mut list = list();
+    let heaps: Vec<Arc<Inner>> = list.served.iter().chain(&list.driven).filter_map(Weak::upgrade).collect();
+    for heap in &heaps {
+        heap.close_for_fork();
+    }
+    list.closed = heaps;
+}
+
+/// Opens everything again, in the parent (`heap.open()`) or the child (`heap.enter_process()`).
+pub(crate) fn open_after_fork(open: fn(&Inner)) {
+    let closed = std::mem::take(&mut list().closed);
+    for heap in &closed {
+        open(heap);
+    }
+    RUNTIME.gate.open();
+    // Possibly the last handles.
+    drop(closed);
+}
+
+/// In a child: there is no reclaimer thread, and the descriptor that woke it is the parent's.
+pub(crate) fn enter_process() {
+    RUNTIME.owner.enter(|| {
+        RUNTIME.gate.reset_in_child();
+        // Relaxed, here and in `reset`: the child has one thread so far.
+        RUNTIME.wake.store(std::ptr::null_mut(), Ordering::Relaxed);
+        RUNTIME.sleeper.reset();
+    });
+}

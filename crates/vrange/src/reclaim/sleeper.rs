@@ -1,0 +1,81 @@
+//! Whether the reclaimer needs to be woken: one word, read by every unpin, written almost never.
+
+use crate::sync::{AtomicU32, Ordering, sequential_point};
+
+const AWAKE: u32 = 0;
+const ASLEEP: u32 = 1;
+const NEVER_STARTED: u32 = 2;
+
+/// The word. See [`is_awake`](Sleeper::is_awake).
+#[derive(Debug)]
+pub(crate) struct Sleeper(AtomicU32);
+
+/// What there is to do for the one who ended the sleep.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wake {
+    /// It is awake, or another thread is waking it.
+    Nothing,
+    /// It sleeps: wake it.
+    Rouse,
+    /// It was never started in this process: start it.
+    Start,
+}
+
+impl Sleeper {
+    /// There is no reclaimer yet.
+    #[cfg(not(loom))]
+    pub(crate) const fn new() -> Self {
+        Self(AtomicU32::new(NEVER_STARTED))
+    }
+
+    /// Somebody else sees to the reclaimer.
+    #[cfg(not(loom))]
+    pub(crate) const fn new_awake() -> Self {
+        Self(AtomicU32::new(AWAKE))
+    }
+
+    /// Asleep, for models.
+    #[cfg(loom)]
+    pub(crate) fn new_asleep() -> Self {
+        Self(AtomicU32::new(ASLEEP))
+    }
+
+    /// May an unpin go on without waking anybody?
+    #[inline]
+    pub(crate) fn is_awake(&self) -> bool {
+        // SeqCst pairs with the SeqCst store in `fall_asleep`: after an unpin's SeqCst exchange, either this sees the sleep,
+        // or the look for work that follows the store sees the unpin.
+        self.0.load(Ordering::SeqCst) == AWAKE
+    }
+
+    /// The first half of falling asleep: after it, look once more for work, and call [`stay_awake`](Self::stay_awake) if
+    /// there is any.
+    pub(crate) fn fall_asleep(&self) {
+        // SeqCst pairs with the load in `is_awake`.
+        self.0.store(ASLEEP, Ordering::SeqCst);
+        sequential_point();
+    }
+
+    /// There was work after all, or the sleep is over.
+    pub(crate) fn stay_awake(&self) {
+        // Relaxed: whoever sees ASLEEP a little longer wakes somebody who is awake.
+        self.0.store(AWAKE, Ordering::Relaxed);
+    }
+
+    /// Ends the sleep; one thread is told to do what that takes.
+    pub(crate) fn rouse(&self) -> Wake {
+        // Relaxed: the word publishes nothing; the descriptor that is written next does.
+        match self.0.swap(AWAKE, Ordering::Relaxed) {
+            ASLEEP => Wake::Rouse,
+            NEVER_STARTED => Wake::Start,
+            _ => Wake::Nothing,
+        }
+    }
+
+    /// There is no reclaimer: it could not be started, or is a thread of the parent.
+    pub(crate) fn reset(&self) {
+        // Relaxed: the next unpin that sees it tries to start one.
+        self.0.store(NEVER_STARTED, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,132 @@
+//! Everything is counted. Nothing that is counted on the way of a pin or unpin is shared between threads: what is pinned or
+//! volatile now is found by looking at the ranges, and only what takes a system call anyway adds to a counter.
+
+use vrange_os::PAGE_BYTES;
+
+use crate::range::slots::SlotTable;
+use crate::range::state::Phase;
+use crate::sync::{AtomicU64, Ordering};
+
+/// Running totals of a heap, in pages.
+#[derive(Debug)]
+pub(crate) struct Counters {
+    offered: AtomicU64,
+    rescued: AtomicU64,
+    lost: AtomicU64,
+    released: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn new() -> Self {
+        let zero = || AtomicU64::new(0);
+        Self { offered: zero(), rescued: zero(), lost: zero(), released: zero() }
+    }
+
+    pub(crate) fn offered(&self, pages: usize) {
+        add(&self.offered, pages);
+    }
+
+    pub(crate) fn rescued(&self, pages: usize) {
+        add(&self.rescued, pages);
+    }
+
+    /// Running total in bytes.
+    pub(crate) fn rescued_bytes(&self) -> u64 {
+        // Relaxed: a count orders nothing.
+        Pages(self.rescued.load(Ordering::Relaxed)).bytes()
+    }
+
+    pub(crate) fn lost(&self, pages: usize) {
+        add(&self.lost, pages);
+    }
+
+    pub(crate) fn released(&self, pages: usize) {
+        add(&self.released, pages);
+    }
+}
+
+fn add(counter: &AtomicU64, pages: usize) {
+    // Relaxed: a count orders nothing.
+    counter.fetch_add(pages as u64, Ordering::Relaxed);
+}
+
+/// A number of pages, also in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pages(u64);
+
+impl Pages {
+    /// The number of pages.
+    pub const fn pages(self) -> u64 {
+        self.0
+    }
+
+    /// The same in bytes.
+    pub const fn bytes(self) -> u64 {
+        self.0 * PAGE_BYTES as u64
+    }
+}
+
+/// Ranges in one phase, at the moment of the snapshot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// How many ranges.
+    pub ranges: u64,
+    /// Their length, whether or not all of it is in memory.
+    pub pages: Pages,
+}
+
+/// What a heap holds now and what has happened to it since it was made. Taken by [`Heap::stats`](crate::Heap::stats).
+///
+/// The kernel discards pages without telling anybody, so `lost` and `rescued` grow when a range is pinned, not when its
+/// pages go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Ranges with nothing in them: new, or released.
+    pub empty: Now,
+    /// Ranges in use.
+    pub pinned: Now,
+    /// Ranges marked volatile and not offered: the kernel cannot take them yet.
+    pub marked: Now,
+    /// Ranges offered to the kernel, which may have taken pages of them.
+    pub offered_now: Now,
+    /// Ranges that were being offered, rescued or released at this moment.
+    pub in_transit: Now,
+    /// Pages handed to the kernel, each time counted anew.
+    pub offered: Pages,
+    /// Offered pages that were pinned again intact.
+    pub rescued: Pages,
+    /// Offered pages that the kernel had discarded: the counter that the RFC of 2012 put into `/proc/vmstat`
+    /// (`pgvolatile`).
+    pub lost: Pages,
+    /// Pages dropped by request, by a limit, or ahead of need.
+    pub released: Pages,
+}
+
+impl Stats {
+    /// Looks at each range and reads the totals. O(ranges), no system call, no lock.
+    pub(crate) fn take(table: &SlotTable, counters: &Counters) -> Self {
+        // Relaxed: a count orders nothing.
+        let total = |counter: &AtomicU64| Pages(counter.load(Ordering::Relaxed));
+        let mut stats = Self {
+            offered: total(&counters.offered),
+            rescued: total(&counters.rescued),
+            lost: total(&counters.lost),
+            released: total(&counters.released),
+            ..Self::default()
+        };
+        for (_, slot) in table.iter() {
+            let now = match slot.state.glance().phase() {
+                Phase::Free => continue,
+                Phase::Empty => &mut stats.empty,
+                Phase::Pinned => &mut stats.pinned,
+                Phase::Volatile => &mut stats.marked,
+                Phase::Offered => &mut stats.offered_now,
+                Phase::Offering | Phase::Rescuing | Phase::Releasing => &mut stats.in_transit,
+            };
+            now.ranges += 1;
+            now.pages.0 += slot.pages() as u64;
+        }
+        stats
+    }
+}

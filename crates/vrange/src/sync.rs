@@ -1,0 +1,44 @@
+//! The one door through which atomics and threads come in, so that loom can take their place (`--cfg loom`).
+
+#[cfg(loom)]
+pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+#[cfg(not(loom))]
+pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+/// Orders a store before a later load of another location, on both sides of a handshake of the form "I publish, then look
+/// whether you sleep" and "I say that I sleep, then look whether there is work".
+///
+/// Both accesses must be `SeqCst` themselves, which is all that the memory model asks for, so this costs nothing. Loom
+/// weakens `SeqCst` accesses to acquire and release and only knows fences; for it, this is one.
+#[inline(always)]
+pub(crate) fn sequential_point() {
+    #[cfg(loom)]
+    loom::sync::atomic::fence(Ordering::SeqCst);
+}
+
+/// Sleeps while `word` is `seen`; may return for no reason, as futexes do.
+#[cfg(not(any(loom, miri)))]
+pub(crate) fn wait_while(word: &AtomicU32, seen: u32) {
+    use rustix::thread::futex::{Flags, wait};
+    // Every failure (EAGAIN: the word has changed; EINTR: a signal) means "look again", which the caller does.
+    let _ = wait(word, Flags::PRIVATE, seen, None);
+}
+
+/// Wakes everybody who sleeps in [`wait_while`] on `word`.
+#[cfg(not(any(loom, miri)))]
+pub(crate) fn wake_all(word: &AtomicU32) {
+    use rustix::thread::futex::{Flags, wake};
+    let _ = wake(word, Flags::PRIVATE, i32::MAX.unsigned_abs());
+}
+
+/// Loom and Miri have no futexes: look again after somebody else has run.
+#[cfg(any(loom, miri))]
+pub(crate) fn wait_while(_word: &AtomicU32, _seen: u32) {
+    #[cfg(loom)]
+    loom::thread::yield_now();
+    #[cfg(not(loom))]
+    std::thread::yield_now();
+}
+
+#[cfg(any(loom, miri))]
+pub(crate) fn wake_all(_word: &AtomicU32) {}
