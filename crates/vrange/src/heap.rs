@@ -373,28 +373,21 @@ impl Inner {
         }
     }
 
-    /// What a pin has to do beyond its exchange; almost always nothing.
-    #[inline]
+    /// A pin that was not the first of its kind: the range was empty, or forked processes share it.
     pub(crate) fn after_pin(&self, slot: &Slot, word: Word, was_empty: bool) {
-        if word.is_shared() || self.has_bounds && was_empty {
-            self.after_pin_slowly(slot, word);
+        if was_empty {
+            self.counters.filled(slot.pages());
+            self.keep_limit();
         }
-    }
-
-    #[cold]
-    fn after_pin_slowly(&self, slot: &Slot, word: Word) {
         if word.is_shared() && word.pins() == 1 {
             sharing::mark_pinned(slot);
         }
-        self.keep_limit();
     }
 
     /// Releases ranges until the heap holds no more than its limit, or only pinned ones are left.
     fn keep_limit(&self) {
         if let Some(limit) = self.settings.limit_bytes {
-            let stats = Stats::take(&self.table, &self.counters);
-            let phases = [stats.pinned, stats.marked, stats.offered_now, stats.in_transit];
-            let held: u64 = phases.iter().map(|now| now.pages.bytes()).sum();
+            let held = self.counters.held_bytes();
             if held > limit {
                 selection::release_coldest_ranges(&[self], held - limit);
             }

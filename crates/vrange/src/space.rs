@@ -18,7 +18,6 @@ fn place(chunk: usize, page: usize) -> Place {
     (chunk as u64) << 32 | page as u64
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "two 32-bit halves, and usize has 64 bits")]
 const fn chunk_and_page(place: Place) -> (usize, usize) {
     ((place >> 32) as usize, (place & 0xffff_ffff) as usize)
 }

@@ -10,6 +10,8 @@ use crate::sync::{AtomicU64, Ordering};
 /// Running totals of a heap, in pages.
 #[derive(Debug)]
 pub(crate) struct Counters {
+    /// Pages of the ranges that are not empty, now.
+    held: AtomicU64,
     offered: AtomicU64,
     rescued: AtomicU64,
     lost: AtomicU64,
@@ -19,7 +21,24 @@ pub(crate) struct Counters {
 impl Counters {
     pub(crate) fn new() -> Self {
         let zero = || AtomicU64::new(0);
-        Self { offered: zero(), rescued: zero(), lost: zero(), released: zero() }
+        Self { held: zero(), offered: zero(), rescued: zero(), lost: zero(), released: zero() }
+    }
+
+    /// A range of `pages` pages was empty and is pinned now.
+    pub(crate) fn filled(&self, pages: usize) {
+        add(&self.held, pages);
+    }
+
+    /// A range of `pages` pages has become empty, or is gone.
+    pub(crate) fn emptied(&self, pages: usize) {
+        // Relaxed: a count orders nothing.
+        self.held.fetch_sub(pages as u64, Ordering::Relaxed);
+    }
+
+    /// Bytes of the ranges that are not empty, now.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        // Relaxed: a count orders nothing.
+        Pages(self.held.load(Ordering::Relaxed)).bytes()
     }
 
     pub(crate) fn offered(&self, pages: usize) {

@@ -30,12 +30,11 @@ pub(super) fn reserve(pages: usize, placement: Placement, core_dump: bool) -> Re
     .map_err(|errno| OsError::new(MMAP, errno))?
     .cast::<u8>();
     let head = if slack == 0 { 0 } else { mapped.addr().next_multiple_of(HUGE_PAGE_BYTES) - mapped.addr() };
-    // SAFETY: `head` is at most `slack`, so both parts lie inside the mapping just made, which nobody else knows.
-    let base = unsafe {
-        trim(mapped, head);
-        trim(mapped.add(head + bytes), slack - head);
-        mapped.add(head)
-    };
+    let base = mapped.wrapping_add(head);
+    // SAFETY: `head` is at most `slack`, so it lies inside the mapping just made, which nobody else knows.
+    unsafe { trim(mapped, head) };
+    // SAFETY: as above: the rest of the slack ends where the mapping does.
+    unsafe { trim(base.wrapping_add(bytes), slack - head) };
     let reservation = Reservation::new(base, pages);
     advise_new(&reservation, placement, core_dump);
     Ok(reservation)

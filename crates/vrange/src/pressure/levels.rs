@@ -3,7 +3,7 @@
 use vrange_os::cgroup::locate::MEMBERSHIP;
 use vrange_os::cgroup::quota::CpuQuota;
 use vrange_os::cgroup::{self, Controller, Hierarchies, MemoryLevel};
-use vrange_os::kernel_file::{BUFFER_BYTES, KernelFile, Missing, ReadError, Root};
+use vrange_os::kernel_file::{BUFFER_BYTES, KernelFile, Missing, Root};
 use vrange_os::meminfo::MemInfoFile;
 
 use super::{Level, LevelKind, headroom};
@@ -158,6 +158,7 @@ impl Readers {
     }
 
     /// What could not be opened, and why: levels that will never be read.
+    #[cfg(test)]
     pub(crate) fn missing(&self) -> &[Missing] {
         &self.missing
     }

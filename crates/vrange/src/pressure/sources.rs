@@ -138,11 +138,13 @@ impl Sources {
     }
 
     /// How many sources can still wake us. With 0, only the timeout does.
+    #[cfg(test)]
     pub(crate) fn count(&self) -> usize {
         self.sources.len()
     }
 
     /// What could not be opened, and why.
+    #[cfg(test)]
     pub(crate) fn missing(&self) -> &[Missing] {
         &self.missing
     }

@@ -34,8 +34,9 @@ pub(crate) struct PageMap {
 }
 
 impl PageMap {
-    /// The map of no pages.
-    pub(crate) fn new_empty() -> Self {
+    /// The map of no pages; in a slot, zeroed memory is one.
+    #[cfg(test)]
+    fn new_empty() -> Self {
         Self { inline_or_address: AtomicU64::new(0) }
     }
 
@@ -121,16 +122,6 @@ impl Words<'_> {
         word.store(kept | (value as u64) << shift, Ordering::Relaxed);
     }
 
-    /// Forgets all but losses: the start of a fresh note.
-    pub(crate) fn keep_only_losses(&self) {
-        for word in self.words {
-            // Relaxed: see `PageMap`.
-            let value = word.load(Ordering::Relaxed);
-            let lost = value & value >> 1 & LOW_BITS;
-            word.store(lost | lost << 1, Ordering::Relaxed);
-        }
-    }
-
     /// Forgets everything: an exclusive pinner has acknowledged the losses.
     pub(crate) fn clear(&self) {
         for word in self.words {
@@ -179,7 +170,6 @@ mod tests {
             }
             let lost: Vec<usize> = (0..pages).filter(|page| kinds[page % kinds.len()] == Page::Lost).collect();
             assert_eq!(words.lost_pages(), lost.len());
-            words.keep_only_losses();
             let mut found = Vec::new();
             let mut from = 0;
             while let Some(run) = words.next_lost_run(from) {
@@ -187,7 +177,6 @@ mod tests {
                 found.extend(run);
             }
             assert_eq!(found, lost);
-            assert!((0..pages).all(|page| matches!(words.get(page), Page::Lost | Page::Absent)));
             words.clear();
             assert_eq!(words.lost_pages(), 0);
             // SAFETY: the number given to `allocate`, once.

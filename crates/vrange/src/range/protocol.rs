@@ -49,6 +49,8 @@ impl<'a> Claimed<'a> {
 /// How an offer of several ranges went.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct OfferTotal {
+    /// Ranges that are offered now, at least in part.
+    pub(crate) ranges: usize,
     /// Pages in memory that the kernel may take now.
     pub(crate) pages: usize,
     /// The first refusal of the system, if there was one.
@@ -97,9 +99,10 @@ impl Protocol<'_> {
 
     /// Takes a claimed range back from the kernel, and leaves it pinned.
     fn rescue_claimed(&self, slot: &Slot) -> Word {
-        // SAFETY: the rescue's claim keeps the range, and everybody else off its map and its memory.
-        let found = unsafe { rescue(slot.memory(), slot.offered_pages(), slot.map()) };
-        let Rescued { intact, lost } = found;
+        // SAFETY: the rescue's claim keeps the range.
+        let map = unsafe { slot.map() };
+        // SAFETY: the claim keeps everybody else off the range's map and memory.
+        let Rescued { intact, lost } = unsafe { rescue(slot.memory(), slot.offered_pages(), map) };
         self.counters.rescued(intact);
         self.counters.lost(lost);
         slot.set_offered_pages(0);
@@ -209,6 +212,7 @@ impl Protocol<'_> {
         claim.slot.set_offered_pages(reached);
         self.counters.offered(claim.resident);
         total.pages += claim.resident;
+        total.ranges += usize::from(reached > 0);
         claim.slot.wake(claim.slot.state.end_offer(reached > 0));
     }
 
@@ -232,8 +236,10 @@ impl Protocol<'_> {
         if fresh.is_empty() {
             return Ok(0);
         }
-        // SAFETY: passed on from the caller; the claim keeps the map.
-        unsafe { note(self.system, slot.memory(), fresh, slot.map()) }
+        // SAFETY: the claim keeps the map.
+        let map = unsafe { slot.map() };
+        // SAFETY: passed on from the caller.
+        unsafe { note(self.system, slot.memory(), fresh, map) }
     }
 
     /// Drops the contents of a range now, if nobody has pinned it.
@@ -294,6 +300,7 @@ impl Protocol<'_> {
             slot.set_offered_pages(0);
         }
         if left == Phase::Empty {
+            self.counters.emptied(slot.pages());
             sharing::leave(slot, before);
         }
         slot.wake(slot.state.end_release(left, lost > 0));
@@ -312,6 +319,9 @@ impl Protocol<'_> {
             slot.wait();
             pass = self.gate.enter();
         };
+        if before != Phase::Empty {
+            self.counters.emptied(slot.pages());
+        }
         sharing::leave(slot, before);
         give_back(slot.memory());
         // SAFETY: claimed by `begin_retire`, and the memory was given back.

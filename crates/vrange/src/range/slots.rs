@@ -168,9 +168,10 @@ impl SlotTable {
         let (bucket, offset) = locate(index);
         // Relaxed: `len` acquired it.
         let slots = self.buckets[bucket].load(Ordering::Relaxed);
-        // SAFETY: the bucket exists, because slots up to `len` were handed out, and is freed only with the table. All
-        // zeros is a valid slot: a free state, no map, no memory.
-        unsafe { &*slots.add(offset) }
+        // SAFETY: the bucket exists, because slots up to `len` were handed out, and has more than `offset` slots.
+        let slot = unsafe { slots.add(offset) };
+        // SAFETY: buckets are freed only with the table. All zeros is a valid slot: a free state, no map, no memory.
+        unsafe { &*slot }
     }
 
     /// All slots ever handed out, with their numbers, in order of their numbers.

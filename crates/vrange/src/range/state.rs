@@ -207,7 +207,8 @@ pub(crate) enum BeginRelease {
 pub(crate) struct State(AtomicU64);
 
 impl State {
-    /// A slot without a range.
+    /// A slot without a range; in a slot, zeroed memory is one.
+    #[cfg(test)]
     pub(crate) fn new_free() -> Self {
         Self(AtomicU64::new(Phase::Free as u64))
     }

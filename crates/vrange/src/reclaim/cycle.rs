@@ -1,11 +1,11 @@
 //! One turn of the reclaimer: read how short memory is, decide, act.
 
 use std::sync::{Arc, Weak};
-
 use std::time::{Duration, Instant};
 
 use vrange_os::clock;
 use vrange_os::kernel_file::Root;
+use vrange_os::process::{self, ProcessId};
 
 use super::reserve::{Need, Reserve, Target};
 use super::selection;
@@ -13,6 +13,8 @@ use crate::heap::{Content, Inner};
 use crate::pressure::{Level, Readers};
 use crate::range::state::Phase;
 
+/// Offered in one turn, before the level is read again and a `fork` may get in between.
+const OFFER_STEP_BYTES: u64 = 64 << 20;
 /// Released in one go, before the level is read again: many processes may be releasing for the same one.
 const RELEASE_STEP_BYTES: u64 = 1 << 20;
 /// Free memory is offered when it has been left alone for this long.
@@ -45,6 +47,8 @@ struct Totals {
 #[derive(Debug)]
 pub(crate) struct Cycle {
     root: Root,
+    /// Whose kernel files are open.
+    process: ProcessId,
     readers: Option<Readers>,
     reserve: Reserve,
     ticks: TickRate,
@@ -54,8 +58,6 @@ pub(crate) struct Cycle {
     /// Pages taken back by pins so far, and how many of them the kernel's lists still show as offered.
     rescued_seen: u64,
     stale_bytes: u64,
-    /// The kernel has said that reclaim finds next to nothing.
-    alarmed: bool,
     /// Turns in a row in which headroom was desperate and nothing was left to offer.
     undone_turns: u32,
 }
@@ -65,6 +67,7 @@ impl Cycle {
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self {
             root,
+            process: process::current(),
             readers: None,
             reserve: Reserve::new(processors),
             ticks: TickRate::start(),
@@ -72,20 +75,14 @@ impl Cycle {
             offered_last: 0,
             rescued_seen: 0,
             stale_bytes: 0,
-            alarmed: false,
             undone_turns: 0,
         }
-    }
-
-    /// The kernel says that reclaim finds next to nothing, whatever the readings make of page cache: the next turn does
-    /// not count on it.
-    pub(crate) fn alarm(&mut self) {
-        self.alarmed = true;
     }
 
     /// One turn over `heaps`.
     pub(crate) fn turn(&mut self, heaps: &[Arc<Inner>]) -> Step {
         let now = Instant::now();
+        self.enter_process();
         if now >= self.rare_due {
             self.rare_due = now + RARE;
             self.rarely(heaps);
@@ -97,7 +94,11 @@ impl Cycle {
             step.released_bytes += self.release_ahead(heaps, target);
         }
         if need.offer_bytes > 0 {
-            step.offered_bytes += selection::offer_coldest(heaps, need.offer_bytes).bytes;
+            let bytes = need.offer_bytes.min(OFFER_STEP_BYTES);
+            step.offered_bytes += selection::offer_coldest(heaps, bytes).bytes;
+            if bytes < need.offer_bytes && step.offered_bytes > 0 {
+                step.wait = Duration::ZERO;
+            }
         }
         self.mend_undone_offers(heaps, &need, &mut step);
         self.offered_last = step.offered_bytes;
@@ -105,6 +106,15 @@ impl Cycle {
         // A turn over very many ranges takes long: it may take a quarter of a processor, no more.
         step.wait = step.wait.max(now.elapsed().min(Duration::from_millis(20)) * 3);
         step
+    }
+
+    /// In a child made by `fork`, some of the open files speak of the parent.
+    fn enter_process(&mut self) {
+        let process = process::current();
+        if self.process != process {
+            self.process = process;
+            self.readers = None;
+        }
     }
 
     fn decide(&mut self, heaps: &[Arc<Inner>], totals: Totals) -> Need {
@@ -118,9 +128,6 @@ impl Cycle {
         let lazyfree = levels.iter().map(|level| level.lazyfree_bytes).max().unwrap_or(0);
         self.stale_bytes = (self.stale_bytes + newly_rescued).min(lazyfree.saturating_sub(totals.offered));
         let mut need = self.reserve.decide(levels, self.stale_bytes, self.offered_last);
-        if std::mem::take(&mut self.alarmed) {
-            need.offer_bytes = need.offer_bytes.max(self.reserve.needed_without_page_cache(levels));
-        }
         if totals.unoffered == 0 {
             need.offer_bytes = 0;
         }
@@ -149,8 +156,12 @@ impl Cycle {
     /// headroom stays low though all is offered, it is offered again; if that does not help either, it is released, which
     /// needs nothing from the kernel's taste.
     fn mend_undone_offers(&mut self, heaps: &[Arc<Inner>], need: &Need, step: &mut Step) {
+        if !need.is_desperate {
+            self.undone_turns = 0;
+            return;
+        }
         let totals = totals(heaps);
-        if !need.is_desperate || totals.unoffered > 0 || totals.offered == 0 {
+        if totals.unoffered > 0 || totals.offered == 0 {
             self.undone_turns = 0;
             return;
         }

@@ -143,16 +143,6 @@ impl Reserve {
         need
     }
 
-    /// What is missing to the low marks of cgroups if page cache, which the kernel fails to reclaim, is no headroom.
-    pub(crate) fn needed_without_page_cache(&self, levels: &[Level]) -> u64 {
-        let groups = levels.iter().filter(|level| matches!(level.kind, LevelKind::Cgroup { .. }));
-        let missing = groups.map(|level| {
-            let at_hand = level.free_bytes.saturating_add(level.lazyfree_bytes);
-            self.marks(level).low_bytes.saturating_sub(at_hand)
-        });
-        missing.max().unwrap_or(0)
-    }
-
     /// By how much the memory that reclaim cannot get has grown since the last round.
     fn growth(&mut self, level: &Level, offered_bytes: u64) -> u64 {
         let last = self.last_unreclaimable[level.kind.index()].replace(level.unreclaimable_bytes);

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
+use vrange_os::clock;
 use vrange_os::kernel_file::Root;
 use vrange_os::thread::{drain_eventfd, eventfd, spawn_without_signals, wait_for_eventfd, write_eventfd};
 
@@ -12,14 +13,16 @@ use super::cycle::Cycle;
 use super::sleeper::{Sleeper, Wake};
 use crate::fork;
 use crate::heap::Inner;
-use crate::pressure::{Severity, Sources};
+use crate::pressure::Sources;
 use crate::range::gate::Gate;
-use crate::sync::{AtomicPtr, Ordering};
+use crate::sync::{AtomicPtr, AtomicU64, Ordering};
 
 /// The thread's name, as `top -H` shows it.
 const THREAD_NAME: &str = "vrange-reclaim";
 /// Without a descriptor to be woken by, it looks this often.
 const BLIND_WAIT: Duration = Duration::from_millis(50);
+/// After a failure to start it, it is tried again after this many ticks: half a second or so.
+const RETRY_TICKS: u64 = 1 << 19;
 /// The thread calls nothing deep.
 const STACK_BYTES: usize = 256 << 10;
 
@@ -32,6 +35,8 @@ struct Runtime {
     list: Mutex<List>,
     /// What unpins write to, to wake the thread: null until it was started, and again in a child.
     wake: AtomicPtr<OwnedFd>,
+    /// The thread could not be started: not to be tried again before this time, in ticks.
+    not_before: AtomicU64,
 }
 
 struct List {
@@ -49,6 +54,7 @@ static RUNTIME: Runtime = Runtime {
     gate: Gate::new(),
     list: Mutex::new(List { served: Vec::new(), driven: Vec::new(), closed: Vec::new() }),
     wake: AtomicPtr::new(std::ptr::null_mut()),
+    not_before: AtomicU64::new(0),
 };
 
 /// The word that unpins look at.
@@ -95,14 +101,19 @@ pub(crate) fn wake() {
 fn rouse() {
     // Acquire pairs with the Release in `start`.
     let wake = RUNTIME.wake.load(Ordering::Acquire);
-    // SAFETY: null, or leaked by `start` in this process.
+    // SAFETY: null, or given away for good by `start` in this process.
     if let Some(wake) = unsafe { wake.as_ref() } {
         write_eventfd(wake.as_fd());
     }
 }
 
-/// Starts the thread. If the system has none to give, unpins go on trying, and data stays where it is until then.
+/// Starts the thread. If the system has none to give, later unpins try again, and data stays where it is until then.
 fn start() {
+    // Relaxed, here and below: a time that orders nothing.
+    if clock::ticks() < RUNTIME.not_before.load(Ordering::Relaxed) {
+        RUNTIME.sleeper.reset();
+        return;
+    }
     fork::watch();
     {
         let _pass = RUNTIME.gate.enter();
@@ -111,18 +122,24 @@ fn start() {
             heap.find_shared();
         }
     }
-    let wake: Option<&'static OwnedFd> = eventfd().ok().map(|wake| &*Box::leak(Box::new(wake)));
-    let pointer = wake.map_or(std::ptr::null_mut(), |wake| std::ptr::from_ref(wake).cast_mut());
+    let wake = eventfd().ok().map(Arc::new);
+    let for_unpins = wake.clone().map_or(std::ptr::null(), Arc::into_raw).cast_mut();
     // Release pairs with the Acquire in `rouse`. The one before, if any, is the parent's.
-    RUNTIME.wake.store(pointer, Ordering::Release);
+    RUNTIME.wake.store(for_unpins, Ordering::Release);
     let thread = thread::Builder::new().name(THREAD_NAME.to_owned()).stack_size(STACK_BYTES);
-    if spawn_without_signals(thread, move || run(wake)).is_err() {
+    if spawn_without_signals(thread, move || run(wake.as_deref())).is_err() {
+        RUNTIME.not_before.store(clock::ticks() + RETRY_TICKS, Ordering::Relaxed);
+        RUNTIME.wake.store(std::ptr::null_mut(), Ordering::Release); // As above.
+        if !for_unpins.is_null() {
+            // SAFETY: from `Arc::into_raw` above. The sleeper has not been asleep since, so nobody has read the pointer.
+            drop(unsafe { Arc::from_raw(for_unpins) });
+        }
         RUNTIME.sleeper.reset();
     }
 }
 
 /// The thread's life.
-fn run(wake: Option<&'static OwnedFd>) {
+fn run(wake: Option<&OwnedFd>) {
     let mut cycle = Cycle::new(Root::real());
     let mut sources = Sources::open(&Root::real());
     let mut heaps: Vec<Arc<Inner>> = Vec::new();
@@ -140,9 +157,6 @@ fn run(wake: Option<&'static OwnedFd>) {
         let woken = sources.wait(wake.map(AsFd::as_fd), Some(wait));
         if let (true, Some(wake)) = (woken.by_wake, wake) {
             drain_eventfd(wake.as_fd());
-        }
-        if woken.by_pressure == Some(Severity::Critical) {
-            cycle.alarm();
         }
     }
 }

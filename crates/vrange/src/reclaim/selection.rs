@@ -179,9 +179,7 @@ fn offer(heaps: &[impl AsRef<Inner>], phase: Phase, wanted_bytes: u64) -> Yield 
     while total.bytes < wanted_bytes && !total.refused {
         let picks = Picks::of(heaps, phase, wanted_bytes - total.bytes);
         let mut picks = picks.iter().peekable();
-        if picks.peek().is_none() {
-            break;
-        }
+        let mut progress = false;
         // Consecutive ranges of one heap go together, into as few system calls as possible.
         while let Some(first) = picks.next() {
             let mut group = [first.candidate; OFFERED_AT_ONCE];
@@ -197,13 +195,15 @@ fn offer(heaps: &[impl AsRef<Inner>], phase: Phase, wanted_bytes: u64) -> Yield 
             }
             let offered = first.heap.protocol().offer(&group[..len]);
             total.bytes += (offered.pages * PAGE_BYTES) as u64;
+            progress |= offered.ranges > 0;
             total.refused |= offered.refused_by.is_some();
             if total.bytes >= wanted_bytes || total.refused {
                 return total;
             }
         }
-        if phase == Phase::Offered {
-            // They stay in this phase: once round is enough.
+        // Offered again, they stay in this phase: once round is enough. Otherwise what could not be offered now, because it
+        // was pinned meanwhile or another process uses it, is found again, until nothing else is.
+        if !progress || phase == Phase::Offered {
             break;
         }
     }
