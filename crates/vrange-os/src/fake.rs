@@ -145,6 +145,10 @@ impl System for Fake {
         Ok(())
     }
 
+    fn has_swap(&self) -> bool {
+        false
+    }
+
     unsafe fn offer(&self, spans: &[Span]) -> Offered {
         let mut state = self.lock();
         let mut pages = 0;

@@ -89,6 +89,9 @@ pub trait System: Send + Sync + std::fmt::Debug {
         visit: &mut dyn FnMut(std::ops::Range<usize>, Residency),
     ) -> Result<(), OsError>;
 
+    /// Could a page that is in memory now be moved to swap later? One system call (`sysinfo(2)`).
+    fn has_swap(&self) -> bool;
+
     /// Hands pages to the kernel: they keep their bytes until memory is short, and then read as zeros
     /// (`madvise(MADV_FREE)`, Linux 4.5). A store into a page takes that page back.
     ///

@@ -1,6 +1,14 @@
 //! Volatile memory for Linux.
 #![doc = include_str!("../docs/overview.md")]
 
+#[doc = include_str!("../docs/your_process.md")]
+pub mod your_process {}
+
+/// Keeps the README's examples true.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 #[cfg(not(loom))]
 mod buffer;
 #[cfg(not(loom))]

@@ -70,6 +70,10 @@ impl System for Linux {
         self.residency.read(span, sharing, visit)
     }
 
+    fn has_swap(&self) -> bool {
+        rustix::system::sysinfo().totalswap != 0
+    }
+
     unsafe fn offer(&self, spans: &[Span]) -> Offered {
         // SAFETY: passed on from the caller.
         unsafe { self.advice.offer(spans) }

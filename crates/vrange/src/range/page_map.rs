@@ -1,5 +1,6 @@
 //! Two bits a page: what is known of its contents since the last offer.
 
+use std::ops::Range;
 use std::ptr::NonNull;
 
 use crate::sync::{AtomicU64, Ordering};
@@ -19,8 +20,54 @@ pub(crate) enum Page {
 }
 
 /// Pages that one word of the map describes.
-const PAGES_PER_WORD: usize = 32;
+pub(crate) const PAGES_PER_WORD: usize = 32;
 const LOW_BITS: u64 = 0x5555_5555_5555_5555;
+
+/// Some pages that share a word of the map, so that they can be noted with one store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Chunk {
+    word: usize,
+    /// The first page.
+    pub(crate) start: usize,
+    /// Just past the last page.
+    pub(crate) end: usize,
+}
+
+impl Chunk {
+    pub(crate) fn pages(self) -> Range<usize> {
+        self.start..self.end
+    }
+}
+
+/// What is known of the 32 pages of a word, as a value: read once, changed, and written back once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Notes(u64);
+
+impl Notes {
+    /// Nothing is known of any page.
+    pub(crate) const NONE: Self = Self(0);
+
+    /// What is known of `page` (a page of the range; its place in the word follows from it).
+    pub(crate) fn get(self, page: usize) -> Page {
+        match self.0 >> (page % PAGES_PER_WORD * 2) & 0b11 {
+            0b00 => Page::Absent,
+            0b01 => Page::Blank,
+            0b10 => Page::Witnessed,
+            _ => Page::Lost,
+        }
+    }
+
+    /// Notes what is known of `page`.
+    pub(crate) fn set(&mut self, page: usize, value: Page) {
+        let shift = page % PAGES_PER_WORD * 2;
+        self.0 = self.0 & !(0b11 << shift) | (value as u64) << shift;
+    }
+
+    /// Lost pages, one low bit each.
+    fn lost(self) -> u64 {
+        self.0 & self.0 >> 1 & LOW_BITS
+    }
+}
 
 /// The map of one range. Up to 32 pages it lies in the slot itself; larger ranges have words of their own, allocated
 /// with the range, so that an offer needs no memory.
@@ -46,7 +93,8 @@ impl PageMap {
             0
         } else {
             // Collected one by one and not zeroed by the allocator, so that the words are in memory from now on.
-            let words: Box<[AtomicU64]> = (0..pages.div_ceil(PAGES_PER_WORD)).map(|_| AtomicU64::new(0)).collect();
+            let words: Box<[AtomicU64]> =
+                (0..pages.div_ceil(PAGES_PER_WORD)).map(|_| AtomicU64::new(0)).collect();
             Box::into_raw(words).cast::<AtomicU64>().expose_provenance() as u64
         };
         // Relaxed: the caller publishes the slot afterwards.
@@ -59,7 +107,10 @@ impl PageMap {
     /// `pages` is the number given to `allocate`, nobody uses the map, and it is not freed twice.
     pub(crate) unsafe fn free(&self, pages: usize) {
         if pages > PAGES_PER_WORD {
-            let words = std::ptr::slice_from_raw_parts_mut(self.first_word().as_ptr(), pages.div_ceil(PAGES_PER_WORD));
+            let words = std::ptr::slice_from_raw_parts_mut(
+                self.first_word().as_ptr(),
+                pages.div_ceil(PAGES_PER_WORD),
+            );
             // SAFETY: the pointer and length are those of the box that `allocate` took apart, by the caller's promise.
             drop(unsafe { Box::from_raw(words) });
         }
@@ -76,7 +127,8 @@ impl PageMap {
             return Words { words: std::slice::from_ref(&self.inline_or_address), pages };
         }
         // SAFETY: `allocate` made this many words, and they live as long as the caller promises.
-        let words = unsafe { std::slice::from_raw_parts(self.first_word().as_ptr(), pages.div_ceil(PAGES_PER_WORD)) };
+        let words =
+            unsafe { std::slice::from_raw_parts(self.first_word().as_ptr(), pages.div_ceil(PAGES_PER_WORD)) };
         Words { words, pages }
     }
 
@@ -84,7 +136,8 @@ impl PageMap {
         // Relaxed: written before the slot was published.
         let address = self.inline_or_address.load(Ordering::Relaxed);
         let address = usize::try_from(address).expect("an address of this process");
-        NonNull::new(std::ptr::with_exposed_provenance_mut(address)).expect("a map of many pages is allocated")
+        NonNull::new(std::ptr::with_exposed_provenance_mut(address))
+            .expect("a map of many pages is allocated")
     }
 }
 
@@ -101,25 +154,63 @@ impl Words<'_> {
         self.pages
     }
 
-    /// What is known of `page`.
-    pub(crate) fn get(&self, page: usize) -> Page {
+    /// `pages`, cut where the words of the map meet.
+    pub(crate) fn chunks(self, pages: Range<usize>) -> impl Iterator<Item = Chunk> {
+        let mut start = pages.start;
+        std::iter::from_fn(move || {
+            let word = start / PAGES_PER_WORD;
+            let chunk = Chunk { word, start, end: pages.end.min((word + 1) * PAGES_PER_WORD) };
+            start = chunk.end;
+            (chunk.start < chunk.end).then_some(chunk)
+        })
+    }
+
+    /// What is known of the pages around and in `chunk`.
+    pub(crate) fn notes(self, chunk: Chunk) -> Notes {
         // Relaxed: see `PageMap`.
-        let word = self.words[page / PAGES_PER_WORD].load(Ordering::Relaxed);
-        match word >> (page % PAGES_PER_WORD * 2) & 0b11 {
-            0b00 => Page::Absent,
-            0b01 => Page::Blank,
-            0b10 => Page::Witnessed,
-            _ => Page::Lost,
-        }
+        Notes(self.words[chunk.word].load(Ordering::Relaxed))
+    }
+
+    /// Writes back what [`notes`](Self::notes) gave.
+    pub(crate) fn set_notes(self, chunk: Chunk, notes: Notes) {
+        // Relaxed: see `PageMap`; there is one writer.
+        self.words[chunk.word].store(notes.0, Ordering::Relaxed);
+    }
+
+    /// What is known of `page`.
+    pub(crate) fn get(self, page: usize) -> Page {
+        // Relaxed: see `PageMap`.
+        Notes(self.words[page / PAGES_PER_WORD].load(Ordering::Relaxed)).get(page)
     }
 
     /// Notes what is known of `page`.
-    pub(crate) fn set(&self, page: usize, value: Page) {
-        let shift = page % PAGES_PER_WORD * 2;
-        let word = &self.words[page / PAGES_PER_WORD];
-        // Relaxed: see `PageMap`; there is one writer, so a load and a store do.
-        let kept = word.load(Ordering::Relaxed) & !(0b11 << shift);
-        word.store(kept | (value as u64) << shift, Ordering::Relaxed);
+    pub(crate) fn set(self, page: usize, value: Page) {
+        for chunk in self.chunks(page..page + 1) {
+            let mut notes = self.notes(chunk);
+            notes.set(page, value);
+            self.set_notes(chunk, notes);
+        }
+    }
+
+    /// Was each of `pages` in memory when it was last noted, and not lost since?
+    pub(crate) fn all_were_resident(self, pages: Range<usize>) -> bool {
+        self.chunks(pages).all(|chunk| {
+            let notes = self.notes(chunk);
+            chunk.pages().all(|page| matches!(notes.get(page), Page::Blank | Page::Witnessed))
+        })
+    }
+
+    /// Forgets all but the losses among `pages`: the start of a fresh note.
+    pub(crate) fn keep_only_losses(self, pages: Range<usize>) {
+        for chunk in self.chunks(pages) {
+            let notes = self.notes(chunk);
+            if notes != Notes::NONE {
+                let bits = (chunk.end - chunk.start) * 2;
+                let inside = u64::MAX >> (u64::BITS as usize - bits) << (chunk.start % PAGES_PER_WORD * 2);
+                let lost = notes.lost() | notes.lost() << 1;
+                self.set_notes(chunk, Notes(notes.0 & !inside | lost & inside));
+            }
+        }
     }
 
     /// Forgets everything: an exclusive pinner has acknowledged the losses.
@@ -136,14 +227,13 @@ impl Words<'_> {
             .iter()
             .map(|word| {
                 // Relaxed: see `PageMap`.
-                let value = word.load(Ordering::Relaxed);
-                (value & value >> 1 & LOW_BITS).count_ones() as usize
+                Notes(word.load(Ordering::Relaxed)).lost().count_ones() as usize
             })
             .sum()
     }
 
     /// The first run of lost pages at or after `from`.
-    pub(crate) fn next_lost_run(&self, from: usize) -> Option<std::ops::Range<usize>> {
+    pub(crate) fn next_lost_run(&self, from: usize) -> Option<Range<usize>> {
         let start = (from..self.pages).find(|page| self.get(*page) == Page::Lost)?;
         let end = (start..self.pages).find(|page| self.get(*page) != Page::Lost).unwrap_or(self.pages);
         Some(start..end)
@@ -161,15 +251,24 @@ mod tests {
             map.allocate(pages);
             // SAFETY: the number just given; freed at the end.
             let words = unsafe { map.words(pages) };
-            let kinds = [Page::Absent, Page::Lost, Page::Blank, Page::Witnessed, Page::Lost, Page::Lost, Page::Blank];
+            let kinds =
+                [Page::Absent, Page::Lost, Page::Blank, Page::Witnessed, Page::Lost, Page::Lost, Page::Blank];
             for page in 0..pages {
                 words.set(page, kinds[page % kinds.len()]);
             }
             for page in 0..pages {
                 assert_eq!(words.get(page), kinds[page % kinds.len()]);
             }
-            let lost: Vec<usize> = (0..pages).filter(|page| kinds[page % kinds.len()] == Page::Lost).collect();
+            let lost: Vec<usize> =
+                (0..pages).filter(|page| kinds[page % kinds.len()] == Page::Lost).collect();
             assert_eq!(words.lost_pages(), lost.len());
+            let (from, to) = (pages / 3, pages - pages / 4);
+            words.keep_only_losses(from..to);
+            for page in 0..pages {
+                let before = kinds[page % kinds.len()];
+                let kept = !(from..to).contains(&page) || before == Page::Lost;
+                assert_eq!(words.get(page), if kept { before } else { Page::Absent });
+            }
             let mut found = Vec::new();
             let mut from = 0;
             while let Some(run) = words.next_lost_run(from) {

@@ -10,15 +10,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use vrange_os::{OsError, PAGE_BYTES, Residency, Span, System};
 
 use super::dirty::add_zero;
-use super::page_map::{Page, Words};
+use super::page_map::{Chunk, Notes, PAGES_PER_WORD, Page, Words};
 
 const WORDS_PER_PAGE: usize = PAGE_BYTES / size_of::<u64>();
 
-/// Pages whose first words are loaded before any of them is looked at, so that the loads overlap.
-const LOADS_AT_ONCE: usize = 32;
+/// How many pages ahead of the one that is looked at the processor is told to fetch. Pages lie far apart for it, so without
+/// this each would cost a full trip to memory.
+const PREFETCH_PAGES: usize = PAGES_PER_WORD;
 
 /// How often a page that seems swapped is looked at again: a page in migration looks the same for some microseconds.
 const SWAP_LOOKS_MAX: u32 = 16;
+
+/// The word of a page that is looked at first: another cache line in each page, so that the first words of neighbouring
+/// pages do not compete for the same place in the cache.
+const fn first_look(page: usize) -> usize {
+    const WORDS_PER_LINE: usize = 8;
+    page % (WORDS_PER_PAGE / WORDS_PER_LINE) * WORDS_PER_LINE
+}
 
 /// A claimed range's memory, as a witness sees it.
 #[derive(Clone, Copy, Debug)]
@@ -30,12 +38,30 @@ pub(crate) struct Memory {
 
 impl Memory {
     fn word(self, page: usize, word: usize) -> *mut u64 {
-        debug_assert!(page < self.pages && word < WORDS_PER_PAGE, "inside the range");
+        debug_assert!(word < WORDS_PER_PAGE, "inside the page");
         self.base.wrapping_add(page * PAGE_BYTES).cast::<u64>().wrapping_add(word)
     }
 
     pub(crate) fn span(self) -> Span {
         Span::new(self.base.expose_provenance(), self.pages)
+    }
+
+    /// Has the processor fetch the first word of `page`, if there is such a page. Never faults.
+    fn prefetch(self, page: usize) {
+        let word = self.word(page, first_look(page)).cast::<u8>();
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        {
+            use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: a prefetch is a hint without effects on what the program can see, whatever the address.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(word.cast_const().cast()) };
+        }
+        #[cfg(all(target_arch = "aarch64", not(miri)))]
+        // SAFETY: as above.
+        unsafe {
+            core::arch::asm!("prfm pldl1keep, [{word}]", word = in(reg) word, options(nostack, readonly));
+        }
+        #[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
+        let _ = word;
     }
 
     /// # Safety
@@ -51,7 +77,8 @@ impl Memory {
     /// # Safety
     /// As for [`load`](Self::load).
     unsafe fn find_nonzero(self, page: usize) -> Option<usize> {
-        (0..WORDS_PER_PAGE).find(|word| {
+        let first = first_look(page);
+        (first..WORDS_PER_PAGE).chain(0..first).find(|word| {
             // SAFETY: passed on from the caller.
             unsafe { self.load(page, *word) != 0 }
         })
@@ -85,30 +112,41 @@ pub(crate) unsafe fn note(
     map: Words<'_>,
 ) -> Result<usize, OsError> {
     let span = memory.span().slice(pages.start, pages.len());
-    // Absent until the page table says otherwise; an offer that was undone may have left older notes.
-    for page in pages.clone() {
-        if map.get(page) != Page::Lost {
-            map.set(page, Page::Absent);
-        }
+    if map.all_were_resident(pages.clone()) && !system.has_swap() {
+        // They were made dirty since, and without swap dirty pages stay: the page table need not be asked.
+        let zeros = |chunk: Chunk, bits: u32, notes: &mut Notes| {
+            set_bits(bits).for_each(|index| notes.set(chunk.start + index, Page::Blank));
+            Ok(())
+        };
+        // SAFETY: passed on from the caller.
+        unsafe { note_contents(memory, pages.clone(), map, zeros) }?;
+        return Ok(pages.len());
     }
+    // Absent until the page table says otherwise; an offer that was undone may have left older notes.
+    map.keep_only_losses(pages.clone());
     let mut resident = 0;
     let mut outcome = Ok(());
     system.residency(span, false, &mut |found, residency| {
         let run = pages.start + found.start..pages.start + found.end;
-        match residency {
-            Residency::Present | Residency::Shared => {
-                // SAFETY: passed on from the caller.
-                let noted = unsafe { note_resident(system, memory, run.clone(), residency, map) };
-                outcome = outcome.and(noted);
-                resident += run.len();
-            }
-            Residency::Swapped => {
-                for page in run {
+        resident += if residency == Residency::Swapped { 0 } else { run.len() };
+        let noted = match residency {
+            Residency::Present => {
+                let zeros = |chunk: Chunk, bits: u32, notes: &mut Notes| {
                     // SAFETY: passed on from the caller.
-                    unsafe { note_swapped(system, memory, page, map) };
-                }
+                    unsafe { note_zeros(system, memory, chunk, bits, notes) }
+                };
+                // SAFETY: passed on from the caller.
+                unsafe { note_contents(memory, run, map, zeros) }
             }
-        }
+            // SAFETY: passed on from the caller.
+            Residency::Shared => unsafe { note_contents(memory, run, map, |_, _, _| Ok(())) },
+            Residency::Swapped => {
+                // SAFETY: passed on from the caller.
+                run.for_each(|page| unsafe { note_swapped(system, memory, page, map) });
+                Ok(())
+            }
+        };
+        outcome = outcome.and(noted);
     })?;
     outcome.map(|()| resident)
 }
@@ -128,77 +166,81 @@ pub(crate) unsafe fn note_by_contents(memory: Memory, pages: Range<usize>, map: 
     }
 }
 
+/// Notes those of `run`, which are in memory, that have contents as witnessed, and has `zeros` note the others of each
+/// chunk: those whose bit is set, counted from the chunk's start.
+///
 /// # Safety
 /// As for [`note`].
-unsafe fn note_resident(
-    system: &dyn System,
+unsafe fn note_contents(
     memory: Memory,
     run: Range<usize>,
-    residency: Residency,
     map: Words<'_>,
+    mut zeros: impl FnMut(Chunk, u32, &mut Notes) -> Result<(), OsError>,
 ) -> Result<(), OsError> {
-    let mut start = run.start;
-    while start < run.end {
-        let chunk = start..run.end.min(start + LOADS_AT_ONCE);
-        start = chunk.end;
-        let mut first_words = [0u64; LOADS_AT_ONCE];
-        for (word, page) in first_words.iter_mut().zip(chunk.clone()) {
+    run.clone().take(PREFETCH_PAGES).for_each(|page| memory.prefetch(page));
+    for chunk in map.chunks(run) {
+        let mut first_words = [0u64; PAGES_PER_WORD];
+        for (word, page) in first_words.iter_mut().zip(chunk.pages()) {
+            memory.prefetch(page + PREFETCH_PAGES);
             // SAFETY: passed on from the caller.
-            *word = unsafe { memory.load(page, 0) };
+            *word = unsafe { memory.load(page, first_look(page)) };
         }
+        let mut notes = map.notes(chunk);
         let mut without_contents = 0u32;
-        for (index, page) in chunk.clone().enumerate() {
-            let contents = map.get(page) != Page::Lost && {
+        for (index, page) in chunk.pages().enumerate() {
+            let contents = notes.get(page) != Page::Lost && {
                 // SAFETY: passed on from the caller.
-                first_words[index] != 0 || unsafe { memory.find_nonzero(page) }.is_some()
+                first_words[index] != 0 || unsafe { has_contents(memory, page) }
             };
             if contents {
-                map.set(page, Page::Witnessed);
+                notes.set(page, Page::Witnessed);
             } else {
                 without_contents |= 1 << index;
             }
         }
-        if without_contents != 0 && residency == Residency::Present {
-            // SAFETY: passed on from the caller.
-            unsafe { note_zeros(system, memory, chunk, without_contents, map) }?;
-        }
+        let noted = if without_contents == 0 { Ok(()) } else { zeros(chunk, without_contents, &mut notes) };
+        map.set_notes(chunk, notes);
+        noted?;
     }
     Ok(())
 }
 
-/// Of the pages in `chunk` whose bit is set, none has contents, but they are in memory. Those that are this process's
-/// own are noted as blank, or dropped if their contents were lost before: zeros that a rescue brought in, which nobody
-/// would make dirty again if they were offered. The others are the kernel's zero page (the huge one is not told apart by
-/// a scan), or zeros shared since a `fork`: a store gives the storer its own, dirty copy of those, so they stay absent.
+/// Notes pages of a chunk that are in memory without contents. Those that are this process's own are noted as blank, or
+/// dropped if their contents were lost before: zeros that a rescue brought in, which nobody would make dirty again if they
+/// were offered. The others are the kernel's zero page (the huge one is not told apart by a scan), or zeros shared since a
+/// `fork`: a store gives the storer its own, dirty copy of those, so they stay absent.
 ///
 /// # Safety
 /// As for [`note`].
 unsafe fn note_zeros(
     system: &dyn System,
     memory: Memory,
-    chunk: Range<usize>,
+    chunk: Chunk,
     without_contents: u32,
-    map: Words<'_>,
+    notes: &mut Notes,
 ) -> Result<(), OsError> {
-    let span = memory.span().slice(chunk.start, chunk.len());
+    let span = memory.span().slice(chunk.start, chunk.pages().len());
     let mut own = 0u32;
     system.residency(span, true, &mut |found, residency| {
         if residency == Residency::Present {
             own |= found.fold(0, |bits, index| bits | 1 << index);
         }
     })?;
-    for (index, page) in chunk.enumerate() {
-        if own & without_contents & 1 << index == 0 {
-            continue;
-        }
-        if map.get(page) == Page::Lost {
+    for index in set_bits(own & without_contents) {
+        let page = chunk.start + index;
+        if notes.get(page) == Page::Lost {
             // SAFETY: the page's contents are lost already, and nobody stores to it.
             unsafe { system.release(memory.span().slice(page, 1)) }?;
         } else {
-            map.set(page, Page::Blank);
+            notes.set(page, Page::Blank);
         }
     }
     Ok(())
+}
+
+/// Positions of the bits that are set.
+fn set_bits(bits: u32) -> impl Iterator<Item = usize> {
+    (0..u32::BITS as usize).filter(move |index| bits & 1 << index != 0)
 }
 
 /// A page that the page table calls swapped is really so, and the offer will destroy it, or it is being moved to another
@@ -212,7 +254,8 @@ unsafe fn note_swapped(system: &dyn System, memory: Memory, page: usize, map: Wo
     }
     for _ in 0..SWAP_LOOKS_MAX {
         let mut now = None;
-        let looked = system.residency(memory.span().slice(page, 1), false, &mut |_, residency| now = Some(residency));
+        let looked =
+            system.residency(memory.span().slice(page, 1), false, &mut |_, residency| now = Some(residency));
         if looked.is_ok() && now == Some(Residency::Present) {
             // SAFETY: passed on from the caller. The page is in memory, so the loads read no swap.
             let has_contents = unsafe { memory.find_nonzero(page) }.is_some();
@@ -243,23 +286,30 @@ pub(crate) struct Rescued {
 /// The caller has claimed the range for a rescue, so that nobody but the kernel changes it.
 pub(crate) unsafe fn rescue(memory: Memory, offered: usize, map: Words<'_>) -> Rescued {
     let mut rescued = Rescued::default();
-    for page in 0..offered.min(memory.pages) {
-        match map.get(page) {
-            Page::Absent | Page::Lost => {}
-            Page::Blank => {
-                // SAFETY: mapped readable and writable, claimed by the caller.
-                unsafe { add_zero(memory.word(page, 0)) };
-            }
-            Page::Witnessed => {
+    let offered = offered.min(memory.pages);
+    (0..offered.min(PREFETCH_PAGES)).for_each(|page| memory.prefetch(page));
+    for chunk in map.chunks(0..offered) {
+        let mut notes = map.notes(chunk);
+        if notes == Notes::NONE {
+            continue;
+        }
+        for page in chunk.pages() {
+            memory.prefetch(page + PREFETCH_PAGES);
+            match notes.get(page) {
+                Page::Absent | Page::Lost => {}
+                Page::Blank => {
+                    // SAFETY: mapped readable and writable, claimed by the caller.
+                    unsafe { add_zero(memory.word(page, 0)) };
+                }
                 // SAFETY: passed on from the caller.
-                if unsafe { rescue_page(memory, page) } {
-                    rescued.intact += 1;
-                } else {
-                    map.set(page, Page::Lost);
+                Page::Witnessed if unsafe { rescue_page(memory, page) } => rescued.intact += 1,
+                Page::Witnessed => {
+                    notes.set(page, Page::Lost);
                     rescued.lost += 1;
                 }
             }
         }
+        map.set_notes(chunk, notes);
     }
     rescued
 }

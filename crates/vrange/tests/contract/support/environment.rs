@@ -1,0 +1,58 @@
+//! A process with less than usual: files hidden, limits lowered. For children only.
+
+use std::ffi::CString;
+use std::io;
+
+/// Is this the superuser? Tests that are not for everybody ask, and say that they were skipped.
+pub(crate) fn is_root() -> bool {
+    // SAFETY: has no effect and cannot fail.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// Puts an empty file system over a directory, for this thread and those that it starts. Needs the superuser.
+pub(crate) fn hide(directory: &str) -> io::Result<()> {
+    // SAFETY: gives this thread a mount table of its own.
+    answer(unsafe { libc::unshare(libc::CLONE_NEWNS) })?;
+    // Mounts made here must not be seen outside.
+    mount("none", "/", None, libc::MS_REC | libc::MS_PRIVATE)?;
+    mount("none", directory, Some("tmpfs"), libc::MS_RDONLY)
+}
+
+fn mount(source: &str, target: &str, kind: Option<&str>, flags: libc::c_ulong) -> io::Result<()> {
+    let text = |text: &str| CString::new(text).expect("no zero byte");
+    let (source, target, kind) = (text(source), text(target), kind.map(text));
+    let kind = kind.as_ref().map_or(std::ptr::null(), |kind| kind.as_ptr());
+    // SAFETY: the texts outlive the call.
+    answer(unsafe { libc::mount(source.as_ptr(), target.as_ptr(), kind, flags, std::ptr::null()) })
+}
+
+/// Sets the soft limit of a resource; the hard limit stays.
+pub(crate) fn set_soft_limit(resource: libc::__rlimit_resource_t, soft: u64) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the structure outlives the call.
+    assert_eq!(unsafe { libc::getrlimit(resource, &raw mut limit) }, 0);
+    limit.rlim_cur = soft.min(limit.rlim_max);
+    // SAFETY: as above.
+    assert_eq!(unsafe { libc::setrlimit(resource, &raw const limit) }, 0);
+}
+
+/// Names of this process's threads.
+pub(crate) fn threads() -> Vec<String> {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("the list of threads");
+    let name = |task: io::Result<std::fs::DirEntry>| {
+        std::fs::read_to_string(task.ok()?.path().join("comm")).ok().map(|name| name.trim().to_owned())
+    };
+    tasks.filter_map(name).collect()
+}
+
+/// The directory of the reclaimer's thread under `/proc/self/task`.
+pub(crate) fn reclaimer_task() -> Option<std::path::PathBuf> {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("the list of threads");
+    tasks.filter_map(|task| Some(task.ok()?.path())).find(|task| {
+        std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == "vrange-reclaim")
+    })
+}
+
+fn answer(result: i32) -> io::Result<()> {
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

@@ -1,0 +1,152 @@
+//! What the kernel says about pages, read without the code under test, and the lever that makes it take them.
+
+use std::fs::{self, File};
+use std::mem::MaybeUninit;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+
+use vrange::Buffer;
+use vrange_os::linux::page_out;
+use vrange_os::{PAGE_BYTES, Span};
+
+/// Bits of an entry of `/proc/self/pagemap` (Documentation/admin-guide/mm/pagemap.rst).
+const PRESENT: u64 = 1 << 63;
+const SWAPPED: u64 = 1 << 62;
+const EXCLUSIVE: u64 = 1 << 56;
+
+/// The pages of a buffer.
+pub(crate) fn span(buffer: &Buffer) -> Span {
+    Span::new(buffer.as_ptr().expose_provenance(), Span::pages_for(buffer.len()))
+}
+
+fn pagemap(span: Span) -> Vec<u64> {
+    let mut entries = vec![0; span.pages() * size_of::<u64>()];
+    let offset = span.address() / PAGE_BYTES * size_of::<u64>();
+    let file = File::open("/proc/self/pagemap").expect("the page table");
+    file.read_exact_at(&mut entries, offset as u64).expect("the page table");
+    entries.as_chunks().0.iter().map(|entry| u64::from_ne_bytes(*entry)).collect()
+}
+
+/// Pages in memory that are this process's own: neither absent, nor the kernel's zero page, nor on swap.
+pub(crate) fn own(span: Span) -> Vec<bool> {
+    pagemap(span).iter().map(|entry| entry & PRESENT != 0 && entry & EXCLUSIVE != 0).collect()
+}
+
+/// How many of the pages are the process's own.
+pub(crate) fn own_pages(span: Span) -> usize {
+    own(span).iter().filter(|own| **own).count()
+}
+
+/// How many of the pages are on swap.
+pub(crate) fn swapped_pages(span: Span) -> usize {
+    pagemap(span).iter().filter(|entry| **entry & SWAPPED != 0).count()
+}
+
+/// Makes the kernel take these pages of an offered buffer, as it would when memory is short, and makes sure that it did.
+#[track_caller]
+pub(crate) fn take(buffer: &Buffer, pages: Range<usize>) {
+    let span = span(buffer).slice(pages.start, pages.len());
+    for _ in 0..50 {
+        page_out(span).expect("MADV_PAGEOUT");
+        if own_pages(span) == 0 && swapped_pages(span) == 0 {
+            return;
+        }
+        page_out_everywhere(span);
+    }
+    panic!("the kernel did not take {} of {} offered pages", own_pages(span), span.pages());
+}
+
+/// `MADV_PAGEOUT` on each processor in turn: pages wait in lists of each processor (up to 31) before an offer takes effect, and
+/// the call empties those of the processor it runs on.
+pub(crate) fn page_out_everywhere(span: Span) {
+    let allowed = affinity();
+    for processor in 0..usize::try_from(libc::CPU_SETSIZE).expect("a small number") {
+        // SAFETY: plain bit arithmetic on a local set.
+        if unsafe { libc::CPU_ISSET(processor, &allowed) } {
+            // SAFETY: all zeros is an empty set.
+            let mut one: libc::cpu_set_t = unsafe { MaybeUninit::zeroed().assume_init() };
+            // SAFETY: as above.
+            unsafe { libc::CPU_SET(processor, &mut one) };
+            set_affinity(&one);
+            page_out(span).expect("MADV_PAGEOUT");
+        }
+    }
+    set_affinity(&allowed);
+}
+
+fn affinity() -> libc::cpu_set_t {
+    // SAFETY: all zeros is an empty set.
+    let mut set: libc::cpu_set_t = unsafe { MaybeUninit::zeroed().assume_init() };
+    // SAFETY: the set outlives the call.
+    assert_eq!(unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) }, 0);
+    set
+}
+
+fn set_affinity(set: &libc::cpu_set_t) {
+    // SAFETY: the set outlives the call.
+    assert_eq!(unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), set) }, 0);
+}
+
+/// Page faults of this thread so far that needed no disk (`ru_minflt`).
+pub(crate) fn minor_faults() -> i64 {
+    // SAFETY: all zeros is a valid rusage.
+    let mut usage: libc::rusage = unsafe { MaybeUninit::zeroed().assume_init() };
+    // SAFETY: the structure outlives the call.
+    assert_eq!(unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) }, 0);
+    usage.ru_minflt
+}
+
+/// Page faults of this thread while `work` runs, the least of several tries: the scheduler's own faults are not `work`'s.
+pub(crate) fn faults_of(mut work: impl FnMut()) -> i64 {
+    let tries = (0..3).map(|_| {
+        let before = minor_faults();
+        work();
+        minor_faults() - before
+    });
+    tries.min().expect("several tries")
+}
+
+/// A field of the mapping that `address` lies in, from `/proc/self/smaps`, in KiB.
+pub(crate) fn smaps_kib(address: usize, field: &str) -> u64 {
+    let value = smaps(address, field);
+    value.trim().trim_end_matches("kB").trim().parse().expect("a number of KiB")
+}
+
+/// A field of the mapping that `address` lies in, from `/proc/self/smaps`, as it stands there.
+pub(crate) fn smaps(address: usize, field: &str) -> String {
+    let text = fs::read_to_string("/proc/self/smaps").expect("smaps");
+    let mut inside = false;
+    for line in text.lines() {
+        if let Some((start, end)) = bounds(line) {
+            inside = (start..end).contains(&address);
+        } else if let Some(value) = line.strip_prefix(field).and_then(|rest| rest.strip_prefix(':'))
+            && inside
+        {
+            return value.to_owned();
+        }
+    }
+    panic!("no {field} for {address:#x}");
+}
+
+/// `7f00-7f01 rw-p …`, the line that begins a mapping.
+fn bounds(line: &str) -> Option<(usize, usize)> {
+    let (start, end) = line.split_once(' ')?.0.split_once('-')?;
+    Some((usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?))
+}
+
+/// A field of `/proc/self/status` or `/proc/meminfo`, in bytes.
+pub(crate) fn proc_bytes(file: &str, field: &str) -> u64 {
+    let text = fs::read_to_string(file).expect("a kernel file");
+    let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).expect("the field");
+    line.trim().trim_end_matches("kB").trim().parse::<u64>().expect("a number of KiB") * 1024
+}
+
+/// Anonymous memory of this process (`RssAnon`).
+pub(crate) fn resident_bytes() -> u64 {
+    proc_bytes("/proc/self/status", "RssAnon")
+}
+
+/// Does this machine have swap?
+pub(crate) fn has_swap() -> bool {
+    proc_bytes("/proc/meminfo", "SwapTotal") > 0
+}
