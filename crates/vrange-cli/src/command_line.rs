@@ -1,0 +1,210 @@
+//! The command line: what may be asked for, checked into one value before anything runs.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::failure::Failure;
+use crate::size;
+
+/// Directories that hold many files on nearly every machine; the first that exists is the demo's default.
+const DEFAULT_DIRECTORIES: [&str; 4] = ["/usr/lib", "/usr/share", "/usr/bin", "/bin"];
+
+/// Less than this leaves no room for the processes themselves beside anything worth looking at.
+const MEMORY_BYTES_MIN: u64 = 64 << 20;
+
+/// What the user asked for, checked.
+#[derive(Debug)]
+pub(crate) enum Job {
+    /// `vrange demo`.
+    Demo(DemoOptions),
+    /// A process that the demo started: not for users.
+    DemoProcess(DemoRole),
+    /// `vrange doctor`.
+    Doctor(DoctorOptions),
+    /// `vrange bench ranges`.
+    BenchRanges(BenchOptions),
+}
+
+/// What `vrange demo` was asked for.
+#[derive(Debug)]
+pub(crate) struct DemoOptions {
+    /// An existing directory.
+    pub(crate) directory: PathBuf,
+    /// The memory limit that cache and hog share.
+    pub(crate) memory_bytes: u64,
+    /// One JSON object instead of a picture.
+    pub(crate) json: bool,
+    /// How to make memory short.
+    pub(crate) pressure: PressureChoice,
+    /// How many times hog alone and hog beside the cache are timed.
+    pub(crate) rounds: u32,
+    /// Already inside a scope that the user's service manager made for us.
+    pub(crate) in_scope: bool,
+}
+
+/// How the demo makes memory short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PressureChoice {
+    /// A memory cgroup where one can be made, else the lever.
+    Auto,
+    /// A memory cgroup, or fail.
+    Cgroup,
+    /// Offer and page out, with no limit and no hog.
+    Madvise,
+}
+
+/// The two processes that the demo starts.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum DemoRole {
+    /// Keeps files in volatile memory.
+    Cache(ProcessOptions),
+    /// Faults in memory at full speed.
+    Hog(ProcessOptions),
+}
+
+/// What both processes need to know before they read their first line.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ProcessOptions {
+    /// The `cgroup.procs` file to enter by.
+    #[arg(long)]
+    pub(crate) join: Option<PathBuf>,
+    /// The process to end with.
+    #[arg(long)]
+    pub(crate) parent: u32,
+}
+
+/// What `vrange doctor` was asked for.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DoctorOptions {
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What `vrange bench ranges` was asked for.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct BenchOptions {
+    /// Print the rows as one JSON array.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// A few rounds and no 256 MiB ranges: shows that it runs, not how fast.
+    #[arg(long)]
+    pub(crate) quick: bool,
+}
+
+/// Volatile memory: see it work, ask what this machine can do, measure it.
+#[derive(Debug, Parser)]
+#[command(name = "vrange", version, max_term_width = 100)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Keep real files in volatile memory while a memory hog takes most of the memory
+    ///
+    /// Reads the files below DIR into volatile buffers until the memory limit is nearly full, then starts a second
+    /// process in the same limit that faults in 60 % of it at full speed. Shows what was lost, in which order, and
+    /// checks every byte that was kept. Where no memory cgroup can be made, the cache is made to shrink by advice
+    /// instead, which needs no privilege, and the result says so.
+    Demo(DemoArgs),
+    /// Say what this machine can do for volatile memory, and what to change
+    Doctor(DoctorOptions),
+    /// Measure, beside the alternatives
+    #[command(subcommand)]
+    Bench(Bench),
+    #[command(hide = true, subcommand)]
+    DemoProcess(DemoRole),
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// unpin and pin, offer, rescue, release and refill, from 4 KiB to 256 MiB
+    Ranges(BenchOptions),
+}
+
+#[derive(Debug, Args)]
+struct DemoArgs {
+    /// Directory to read files from [default: /usr/lib, or another that this machine has]
+    directory: Option<PathBuf>,
+    /// The limit that the cache and the hog share: 512M, 2G, …
+    #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = size::parse)]
+    memory: u64,
+    /// Print one JSON object and nothing else
+    #[arg(long)]
+    json: bool,
+    #[arg(long, hide = true, value_enum, default_value = "auto")]
+    pressure: PressureChoice,
+    #[arg(long, hide = true, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=99))]
+    rounds: u32,
+    #[arg(long, hide = true)]
+    in_scope: bool,
+}
+
+/// Reads the process's arguments. Help, version and arguments that clap refuses end the process here, with exit
+/// code 0 or 2.
+pub(crate) fn parse() -> Result<Job, Failure> {
+    match CommandLine::parse().command {
+        Command::Demo(args) => args.check().map(Job::Demo),
+        Command::Doctor(options) => Ok(Job::Doctor(options)),
+        Command::Bench(Bench::Ranges(options)) => Ok(Job::BenchRanges(options)),
+        Command::DemoProcess(role) => Ok(Job::DemoProcess(role)),
+    }
+}
+
+impl DemoArgs {
+    fn check(self) -> Result<DemoOptions, Failure> {
+        if self.memory < MEMORY_BYTES_MIN {
+            return Err(Failure::usage(format!("--memory {} is too small", size::human(self.memory)))
+                .hint(format!("the least is {}", size::human(MEMORY_BYTES_MIN))));
+        }
+        Ok(DemoOptions {
+            directory: checked_directory(self.directory)?,
+            memory_bytes: self.memory / 4096 * 4096,
+            json: self.json,
+            pressure: self.pressure,
+            rounds: self.rounds,
+            in_scope: self.in_scope,
+        })
+    }
+}
+
+fn checked_directory(given: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    let Some(directory) = given else {
+        return DEFAULT_DIRECTORIES
+            .iter()
+            .map(PathBuf::from)
+            .find(|directory| directory.is_dir())
+            .ok_or_else(|| {
+                Failure::usage("none of the usual directories exists").hint("name one: vrange demo DIR")
+            });
+    };
+    match std::fs::metadata(&directory) {
+        Ok(metadata) if metadata.is_dir() => Ok(directory),
+        Ok(_) => Err(Failure::usage(format!("{} is not a directory", directory.display()))
+            .hint("the demo caches the files below a directory")),
+        Err(error) => Err(Failure::usage(format!("cannot read {}: {error}", directory.display()))
+            .hint("give a directory that exists and that you may read")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn a_file_is_no_directory() {
+        let failure =
+            checked_directory(Some(PathBuf::from("/proc/self/status"))).expect_err("a file was taken");
+        assert!(failure.report().contains("is not a directory"), "{}", failure.report());
+    }
+}

@@ -1,0 +1,108 @@
+//! How the command fails: one line that says what went wrong, one that says what to do, and an exit code.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+/// Why the command ends without success.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    kind: Kind,
+    message: String,
+    hint: Option<String>,
+}
+
+/// What kind of end it is; decides the exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// The run failed, or found corrupt data: exit code 1.
+    Run,
+    /// The arguments make no sense: exit code 2, as clap's own errors.
+    Usage,
+    /// A signal asked for the end: exit code 128 + signal, as shells report it.
+    Interrupted { signal: u8 },
+    /// Whoever read the output went away: nothing to report and nobody to read it.
+    ReaderGone,
+}
+
+impl Failure {
+    /// A run that could not be finished, or whose result is bad.
+    pub(crate) fn run(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Run, message: message.into(), hint: None }
+    }
+
+    /// Arguments that cannot be used.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Usage, message: message.into(), hint: None }
+    }
+
+    /// A signal ended the run.
+    pub(crate) fn interrupted(signal: i32) -> Self {
+        let signal = u8::try_from(signal).unwrap_or(2);
+        Self {
+            kind: Kind::Interrupted { signal },
+            message: format!("interrupted by signal {signal}"),
+            hint: None,
+        }
+    }
+
+    /// A failed operation on `subject`, with what the system said.
+    pub(crate) fn io(what: &str, subject: impl std::fmt::Display, error: &std::io::Error) -> Self {
+        Self::run(format!("{what} {subject}: {error}"))
+    }
+
+    /// Writing the result failed; a closed pipe is a quiet end.
+    pub(crate) fn output(error: &std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::BrokenPipe => {
+                Self { kind: Kind::ReaderGone, message: String::new(), hint: None }
+            }
+            _ => Self::run(format!("writing the result: {error}")),
+        }
+    }
+
+    /// Adds what the user can do about it.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// What to print on standard error, with its line end; empty if there is nothing to say.
+    pub(crate) fn report(&self) -> String {
+        let mut report = String::new();
+        if self.kind == Kind::ReaderGone {
+            return report;
+        }
+        let _ = write!(report, "error: {}", self.message);
+        if let Some(hint) = &self.hint {
+            let _ = write!(report, " ({hint})");
+        }
+        report.push('\n');
+        report
+    }
+
+    /// The exit code that goes with it.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self.kind {
+            Kind::Run | Kind::ReaderGone => ExitCode::from(1),
+            Kind::Usage => ExitCode::from(2),
+            Kind::Interrupted { signal } => ExitCode::from(128_u8.saturating_add(signal)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_report_is_one_line_with_the_hint_in_brackets() {
+        let failure = Failure::usage("no such directory: /nowhere").hint("give one that exists");
+        assert_eq!(failure.report(), "error: no such directory: /nowhere (give one that exists)\n");
+    }
+
+    #[test]
+    fn a_closed_pipe_is_silent() {
+        let closed = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        assert_eq!(Failure::output(&closed).report(), "");
+    }
+}

@@ -1,0 +1,34 @@
+//! The command `vrange`: a demonstration on real files, a report on this machine, and measurements.
+
+mod bench;
+mod command_line;
+mod demo;
+mod doctor;
+mod failure;
+mod interrupt;
+mod output;
+mod size;
+
+use std::process::ExitCode;
+
+use command_line::Job;
+use failure::Failure;
+
+fn main() -> ExitCode {
+    match command_line::parse().and_then(run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprint!("{}", failure.report());
+            failure.exit_code()
+        }
+    }
+}
+
+fn run(job: Job) -> Result<(), Failure> {
+    match job {
+        Job::Demo(options) => demo::run(&options),
+        Job::DemoProcess(role) => demo::run_process(role),
+        Job::Doctor(options) => doctor::run(&options),
+        Job::BenchRanges(options) => bench::ranges::run(&options),
+    }
+}
