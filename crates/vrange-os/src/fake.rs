@@ -9,10 +9,13 @@ use rustix::io::Errno;
 
 use crate::{HUGE_PAGE_BYTES, Offered, OsError, PAGE_BYTES, Placement, Reservation, Residency, Span, System};
 
+/// The largest reservation: there is as much address space as tests need, and clearing more takes long.
+const LARGEST_PAGES: usize = 1024;
+
 /// What becomes of the next calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Refusals {
-    /// `reserve` fails with ENOMEM.
+    /// `reserve` fails with ENOMEM, as it always does for more than 4 MiB.
     pub reserve: bool,
     /// `offer` fails after this many pages.
     pub offer_after_pages: Option<usize>,
@@ -58,13 +61,25 @@ impl Fake {
 
     /// Plays the kernel under pressure: discards the `count` pages that were offered first. Returns how many there were.
     pub fn take(&self, count: usize) -> usize {
+        self.take_where(count, |_| true).len()
+    }
+
+    /// As [`take`](Self::take), of the pages only whose address `is_clean` accepts: the test says which it has stored to
+    /// since the offer. Returns the addresses of the discarded pages.
+    pub fn take_where(&self, count: usize, mut is_clean: impl FnMut(usize) -> bool) -> Vec<usize> {
         let mut state = self.lock();
-        let count = count.min(state.offered.len());
-        let taken: Vec<usize> = state.offered.drain(..count).collect();
-        for address in taken {
-            clear(&state, Span::new(address, 1));
+        let mut taken = Vec::new();
+        state.offered.retain(|address| {
+            let takes = taken.len() < count && is_clean(*address);
+            if takes {
+                taken.push(*address);
+            }
+            !takes
+        });
+        for address in &taken {
+            clear(&state, Span::new(*address, 1));
         }
-        count
+        taken
     }
 
     /// Page addresses now offered, oldest offer first.
@@ -102,7 +117,8 @@ impl System for Fake {
     fn reserve(&self, pages: usize, _placement: Placement, _core_dump: bool) -> Result<Reservation, OsError> {
         let mut state = self.lock();
         let error = OsError::new("mmap", Errno::NOMEM);
-        let layout = layout(pages).filter(|_| !state.refusals.reserve).ok_or(error)?;
+        let layout =
+            layout(pages).filter(|_| !state.refusals.reserve && pages <= LARGEST_PAGES).ok_or(error)?;
         // SAFETY: the layout's size is not zero.
         let base = unsafe { alloc_zeroed(layout) };
         if base.is_null() {

@@ -151,18 +151,18 @@ impl Buffer {
         }
     }
 
-    /// Drops the contents now. False: it is pinned, or was pinned meanwhile, and at least a part stays. What had contents
-    /// counts as lost for the next pin.
+    /// Drops the contents now. False: it is pinned, or was pinned meanwhile, or the system refused, and at least a part
+    /// stays. What had contents counts as lost for the next pin.
     pub fn release(&self) -> bool {
         self.heap.enter_process();
         match self.heap.protocol().release(self.slot()) {
             Released::Pages(_) | Released::Nothing => true,
-            Released::Pinned | Released::Interrupted => false,
+            Released::Part(_) | Released::Pinned | Released::Interrupted => false,
         }
     }
 
     /// Hands the contents to the kernel now, which keeps them until memory is short. False: it is pinned, empty, or busy,
-    /// or the system refused.
+    /// or the system refused. A pin on another thread can stop it half-way, which is no failure.
     pub fn offer(&self) -> bool {
         self.heap.enter_process();
         let slot = self.slot();

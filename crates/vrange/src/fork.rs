@@ -8,7 +8,10 @@
 //! * *after, in the child*: the same, and the reclaimer counts as never started, so that the child's next unpin starts one.
 //!
 //! A child that came by a raw `clone` system call ran no handlers. It finds out from a page that the kernel cleared for it
-//! ([`vrange_os::process`]), before it does anything slow to a range.
+//! ([`vrange_os::process`]), before it does anything slow to a range. Its parent does not find out.
+//!
+//! Between the handlers that run before and after a `fork`, the forking thread waits for ever if it does anything slow to a
+//! range: handlers that a program has registered itself must not use buffers.
 
 use vrange_os::process;
 
@@ -16,8 +19,9 @@ use crate::heap::Inner;
 use crate::reclaim::runtime;
 use crate::sync::{AtomicU8, AtomicU64, Ordering};
 
-/// Somebody is putting the copy right.
-const ENTERING: u64 = u64::MAX;
+/// With the identity of a process: one of its threads is putting the copy right. (A child that is forked meanwhile has another
+/// identity, so it does not wait for that thread, which it does not have.)
+const ENTERING: u64 = 1 << 63;
 
 /// Which process a heap in this memory belongs to: the one that made it, until a child takes its copy over.
 #[derive(Debug)]
@@ -52,9 +56,10 @@ impl Owner {
         if seen == current {
             return;
         }
+        let entering = current | ENTERING;
         // Acquire pairs with the Release below, for a thread that comes second.
-        let claim = self.process.compare_exchange(seen, ENTERING, Ordering::Acquire, Ordering::Acquire);
-        if seen != ENTERING && claim.is_ok() {
+        let claim = self.process.compare_exchange(seen, entering, Ordering::Acquire, Ordering::Acquire);
+        if seen != entering && claim.is_ok() {
             recover();
             // Release pairs with the Acquire in `enter`.
             self.process.store(current, Ordering::Release);
@@ -87,5 +92,5 @@ extern "C" fn after_in_parent() {
 
 extern "C" fn after_in_child() {
     runtime::enter_process();
-    runtime::open_after_fork(Inner::enter_process);
+    runtime::open_after_fork(Inner::enter_forked_child);
 }

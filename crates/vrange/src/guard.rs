@@ -50,7 +50,7 @@ impl<G: Guard> Purged<G> {
     /// The lost runs, as byte ranges of the buffer, in order. They begin at a page and end at a page or at the buffer's
     /// end.
     pub fn lost(&self) -> LostBytes<'_> {
-        LostBytes { map: map(self.guard.buffer()), page: 0, bytes: self.guard.buffer().len() }
+        LostBytes::of(self.guard.buffer())
     }
 
     /// How many pages were lost.
@@ -61,11 +61,6 @@ impl<G: Guard> Purged<G> {
     /// How many bytes were lost.
     pub fn lost_bytes(&self) -> usize {
         self.lost().map(|run| run.len()).sum()
-    }
-
-    /// Was everything lost that the buffer's length covers?
-    pub fn is_whole(&self) -> bool {
-        self.lost_pages() == map(self.guard.buffer()).pages()
     }
 }
 
@@ -79,11 +74,8 @@ impl<'a> Purged<ReadGuard<'a>> {
 impl<'a> Purged<WriteGuard<'a>> {
     /// Has `refill` write what was lost, then takes the buffer for intact. If it panics, the loss stays reported.
     pub fn refill(mut self, refill: impl FnOnce(&mut [u8], LostBytes<'_>)) -> WriteGuard<'a> {
-        let bytes = self.guard.bytes_mut();
-        // SAFETY: the slice is that of the guard, which is borrowed mutably through `self` as long as the closure runs,
-        // and the page map that `lost` reads lies elsewhere.
-        let bytes = unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr(), bytes.len()) };
-        refill(bytes, self.lost());
+        let lost = LostBytes::of(self.guard.buffer);
+        refill(self.guard.bytes_mut(), lost);
         self.acknowledge()
     }
 
@@ -95,10 +87,8 @@ impl<'a> Purged<WriteGuard<'a>> {
         mut self,
         refill: impl FnOnce(&mut [u8], LostBytes<'_>) -> Result<(), E>,
     ) -> Result<WriteGuard<'a>, E> {
-        let bytes = self.guard.bytes_mut();
-        // SAFETY: as in `refill`.
-        let bytes = unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr(), bytes.len()) };
-        refill(bytes, self.lost())?;
+        let lost = LostBytes::of(self.guard.buffer);
+        refill(self.guard.bytes_mut(), lost)?;
         Ok(self.acknowledge())
     }
 
@@ -117,6 +107,12 @@ pub struct LostBytes<'a> {
     map: Words<'a>,
     page: usize,
     bytes: usize,
+}
+
+impl<'a> LostBytes<'a> {
+    fn of(buffer: &'a Buffer) -> Self {
+        Self { map: map(buffer), page: 0, bytes: buffer.len() }
+    }
 }
 
 impl Iterator for LostBytes<'_> {
@@ -147,6 +143,7 @@ mod sealed {
 }
 
 /// The bytes of a buffer, for reading. Dropping it unpins.
+#[must_use = "a guard that is dropped at once unpins at once"]
 #[derive(Debug)]
 pub struct ReadGuard<'a> {
     buffer: &'a Buffer,
@@ -193,6 +190,7 @@ impl Drop for ReadGuard<'_> {
 }
 
 /// The bytes of a buffer, for writing. Dropping it unpins.
+#[must_use = "a guard that is dropped at once unpins at once"]
 #[derive(Debug)]
 pub struct WriteGuard<'a> {
     /// Borrowed mutably from the owner, who gave it to nobody else.

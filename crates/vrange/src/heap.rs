@@ -9,14 +9,14 @@ use crate::buffer::Buffer;
 use crate::error::{Error, ErrorKind};
 use crate::fork;
 use crate::range::gate::Gate;
-use crate::range::protocol::{Protocol, Released};
+use crate::range::protocol::{Candidate, Protocol, Released};
 use crate::range::sharing;
 use crate::range::slots::{Slot, SlotTable};
 use crate::range::state::{Generation, Phase, Word};
 use crate::reclaim::{Reclaimer, Sleeper, runtime, selection};
 use crate::space::{Space, is_large};
 use crate::stats::{Counters, Stats};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU8, AtomicU64, Ordering};
 
 /// Which of a heap's ranges go first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -131,14 +131,17 @@ impl HeapBuilder {
     /// # Errors
     /// As [`build`](Self::build).
     pub fn build_manual(self) -> Result<(Heap, Reclaimer), Error> {
-        static NEVER_ASLEEP: Sleeper = Sleeper::new_awake();
-        let heap = self.build_on(linux()?, &NEVER_ASLEEP)?;
+        let heap = self.build_on(linux()?, runtime::driven_sleeper())?;
         runtime::register_driven(&heap.inner);
         let reclaimer = Reclaimer::new(Arc::downgrade(&heap.inner));
         Ok((heap, reclaimer))
     }
 
-    pub(crate) fn build_on(self, system: &'static dyn System, sleeper: &'static Sleeper) -> Result<Heap, Error> {
+    pub(crate) fn build_on(
+        self,
+        system: &'static dyn System,
+        sleeper: &'static Sleeper,
+    ) -> Result<Heap, Error> {
         let settings = self.settings;
         if let (Some(limit), Some(reserve)) = (settings.limit_bytes, settings.reserve_bytes)
             && reserve >= limit
@@ -155,6 +158,7 @@ impl HeapBuilder {
                 counters: Counters::new(),
                 gate: Gate::new(),
                 process: fork::Owner::new(),
+                takes_part: AtomicU8::new(1),
                 unoffered_bytes_max: AtomicU64::new(0),
                 space: Mutex::new(Places { space: Space::new(), free_slots: Vec::new() }),
             }),
@@ -239,7 +243,7 @@ impl Heap {
         self.inner.enter_process();
         let protocol = self.inner.protocol();
         let dropped = self.inner.table.iter().map(|(_, slot)| match protocol.release(slot) {
-            Released::Pages(pages) => pages,
+            Released::Pages(pages) | Released::Part(pages) => pages,
             Released::Nothing | Released::Pinned | Released::Interrupted => 0,
         });
         Span::new(0, dropped.sum()).bytes() as u64
@@ -276,6 +280,8 @@ pub(crate) struct Inner {
     gate: Gate,
     /// The process that this copy of the heap belongs to.
     process: fork::Owner,
+    /// 0: nobody has yet been seen to offer ranges that this process has inherited.
+    takes_part: AtomicU8,
     /// With a cap on un-offered bytes: at least as many as there are. Counted up by unpins, counted anew by a selection.
     unoffered_bytes_max: AtomicU64,
     space: Mutex<Places>,
@@ -362,6 +368,7 @@ impl Inner {
     #[cold]
     fn after_unpin_slowly(&self, slot: &Slot, word: Word) {
         if word.is_shared() {
+            self.enter_process();
             sharing::mark_volatile(slot);
         }
         if self.has_bounds {
@@ -369,7 +376,7 @@ impl Inner {
             self.keep_cap(slot);
         }
         if !self.sleeper.is_awake() {
-            runtime::wake();
+            runtime::wake(self.sleeper);
         }
     }
 
@@ -380,6 +387,7 @@ impl Inner {
             self.keep_limit();
         }
         if word.is_shared() && word.pins() == 1 {
+            self.enter_process();
             sharing::mark_pinned(slot);
         }
     }
@@ -397,11 +405,15 @@ impl Inner {
     /// Offers ranges until no more than the cap is volatile without having been offered.
     fn keep_cap(&self, slot: &Slot) {
         let Some(cap) = self.settings.max_unoffered_bytes else { return };
+        if cap == 0 {
+            self.protocol().offer(&[Candidate { slot, seen: slot.state.glance() }]);
+            return;
+        }
         let bytes = slot.memory().span().bytes() as u64;
         // Relaxed: the number is an upper bound that orders nothing.
         let unoffered = self.unoffered_bytes_max.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if unoffered > cap {
-            // Half of it, so that the next unpins find room; all of it, if there is to be none.
+            // Down to half of it, so that the next unpins find room.
             let left = selection::offer_down_to(self, cap / 2);
             self.unoffered_bytes_max.store(left, Ordering::Relaxed); // Relaxed: see above.
         }
@@ -419,9 +431,9 @@ impl Inner {
 
     /// Is any range volatile and not offered, or in transit? Part of the handshake before the reclaimer sleeps.
     pub(crate) fn needs_reclaimer(&self) -> bool {
-        self.table.iter().any(|(_, slot)| {
-            !matches!(slot.state.look().phase(), Phase::Free | Phase::Empty | Phase::Pinned)
-        })
+        self.table
+            .iter()
+            .any(|(_, slot)| !matches!(slot.state.look().phase(), Phase::Free | Phase::Empty | Phase::Pinned))
     }
 
     /// Bytes taken back from the kernel intact, since the heap was made.
@@ -438,21 +450,39 @@ impl Inner {
     /// begun is put right first. Two loads.
     #[inline]
     pub(crate) fn enter_process(&self) {
-        self.process.enter(|| self.recover_in_child());
+        self.process.enter(|| self.recover_in_child(sharing::part));
+    }
+
+    /// Opens the heap in a child whose `fork` was announced by [`close_for_fork`](Self::close_for_fork).
+    pub(crate) fn enter_forked_child(&self) {
+        self.process.enter(|| self.recover_in_child(sharing::inherit));
     }
 
     /// In a child made by `fork`: the threads that had claimed ranges, or were inside the gate, are the parent's.
-    fn recover_in_child(&self) {
+    fn recover_in_child(&self, adopt: fn(&Slot)) {
         for (_, slot) in self.table.iter() {
             slot.state.recover_in_child();
+            adopt(slot);
         }
         self.gate.reset_in_child();
+        // Relaxed: no other thread of this process has got past here.
+        self.takes_part.store(0, Ordering::Relaxed);
         runtime::enter_process();
     }
 
+    /// From now on somebody offers this process's ranges, so those that it inherited as volatile count for the processes
+    /// that share them.
+    pub(crate) fn take_part(&self) {
+        // Relaxed: only who is first counts.
+        if self.takes_part.swap(1, Ordering::Relaxed) == 0 {
+            self.table.iter().for_each(|(_, slot)| sharing::take_part(slot));
+        }
+    }
+
     /// Nothing is offered, rescued, released, made or dropped until [`open`](Self::open): a `fork` is about to happen, or
-    /// has just happened. All ranges with pages are marked as shared.
+    /// has just happened. All ranges are marked as shared.
     pub(crate) fn close_for_fork(&self) {
+        self.enter_process();
         self.gate.close();
         sharing::share(&self.table);
     }

@@ -1,5 +1,6 @@
 //! Volatile memory for Linux.
 #![doc = include_str!("../docs/overview.md")]
+#![cfg_attr(loom, allow(dead_code, unused_imports, reason = "the models use a part of what is here"))]
 
 #[doc = include_str!("../docs/your_process.md")]
 pub mod your_process {}
@@ -9,8 +10,15 @@ pub mod your_process {}
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+/// Keeps the compiler refusing what it must refuse.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/misuse.md")]
+struct Misuse;
+
 #[cfg(not(loom))]
 mod buffer;
+#[cfg(all(test, not(loom)))]
+mod engine_tests;
 #[cfg(not(loom))]
 mod error;
 #[cfg(not(loom))]
@@ -19,10 +27,11 @@ mod fork;
 mod guard;
 #[cfg(not(loom))]
 mod heap;
+#[cfg(all(test, loom))]
+mod model;
 #[cfg(not(loom))]
 mod pressure;
 mod range;
-#[cfg(not(loom))]
 mod reclaim;
 #[cfg(not(loom))]
 mod space;

@@ -44,7 +44,12 @@ impl Space {
     }
 
     /// Finds room for `pages` pages, which read as zeros.
-    pub(crate) fn take(&mut self, system: &dyn System, pages: usize, core_dump: bool) -> Result<Memory, OsError> {
+    pub(crate) fn take(
+        &mut self,
+        system: &dyn System,
+        pages: usize,
+        core_dump: bool,
+    ) -> Result<Memory, OsError> {
         if is_large(pages) {
             let own = system.reserve(pages, Placement::HugePages, core_dump)?;
             return Ok(Memory { base: own.base(), pages });
@@ -66,7 +71,8 @@ impl Space {
     pub(crate) fn give_back(&mut self, system: &dyn System, memory: Memory) {
         let Some((chunk, page)) = self.find(memory) else { return };
         let (mut start, mut length) = (place(chunk, page), memory.pages);
-        if let Some((before, pages)) = self.gaps.range(..start).next_back().map(|(before, pages)| (*before, *pages))
+        if let Some((before, pages)) =
+            self.gaps.range(..start).next_back().map(|(before, pages)| (*before, *pages))
             && before + pages as u64 == start
         {
             self.remove_gap(before, pages);
@@ -90,7 +96,12 @@ impl Space {
     }
 
     /// Maps another chunk, a smaller one if the process may not have a full one, and returns the gap that it is.
-    fn add_chunk(&mut self, system: &dyn System, pages: usize, core_dump: bool) -> Result<(usize, Place), OsError> {
+    fn add_chunk(
+        &mut self,
+        system: &dyn System,
+        pages: usize,
+        core_dump: bool,
+    ) -> Result<(usize, Place), OsError> {
         let mut wanted = CHUNK_PAGES;
         let chunk = loop {
             match system.reserve(wanted, Placement::SmallPages, core_dump) {
@@ -112,7 +123,9 @@ impl Space {
         let address = memory.span().address();
         self.chunks.iter().enumerate().find_map(|(number, chunk)| {
             let span = chunk.as_ref()?.span();
-            (span.address()..span.end()).contains(&address).then(|| (number, (address - span.address()) / PAGE_BYTES))
+            (span.address()..span.end())
+                .contains(&address)
+                .then(|| (number, (address - span.address()) / PAGE_BYTES))
         })
     }
 
@@ -139,7 +152,8 @@ impl Space {
     /// Recounts all gaps and compares the two indexes.
     #[cfg(test)]
     fn validate(&self, used_pages: usize) {
-        let listed: BTreeSet<(usize, Place)> = self.gaps.iter().map(|(place, pages)| (*pages, *place)).collect();
+        let listed: BTreeSet<(usize, Place)> =
+            self.gaps.iter().map(|(place, pages)| (*pages, *place)).collect();
         assert_eq!(listed, self.by_length);
         let mapped: usize = self.chunks.iter().flatten().map(|chunk| chunk.span().pages()).sum();
         assert_eq!(mapped, used_pages + self.gaps.values().sum::<usize>());

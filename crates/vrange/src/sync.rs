@@ -31,14 +31,40 @@ pub(crate) fn wake_all(word: &AtomicU32) {
     let _ = wake(word, Flags::PRIVATE, i32::MAX.unsigned_abs());
 }
 
-/// Loom and Miri have no futexes: look again after somebody else has run.
-#[cfg(any(loom, miri))]
+/// Miri has no futexes: look again after somebody else has run.
+#[cfg(miri)]
 pub(crate) fn wait_while(_word: &AtomicU32, _seen: u32) {
-    #[cfg(loom)]
-    loom::thread::yield_now();
-    #[cfg(not(loom))]
     std::thread::yield_now();
 }
 
-#[cfg(any(loom, miri))]
+#[cfg(miri)]
 pub(crate) fn wake_all(_word: &AtomicU32) {}
+
+#[cfg(loom)]
+pub(crate) use model_futex::{wait_while, wake_all};
+
+/// What a futex does, in loom's terms, so that loom finds a lost wake-up: it then reports a deadlock.
+#[cfg(loom)]
+mod model_futex {
+    use loom::sync::{Condvar, Mutex};
+
+    use super::{AtomicU32, Ordering};
+
+    loom::lazy_static! {
+        /// All words share one queue: that only adds wake-ups for no reason, which futexes have too.
+        static ref QUEUE: (Mutex<()>, Condvar) = (Mutex::new(()), Condvar::new());
+    }
+
+    pub(crate) fn wait_while(word: &AtomicU32, seen: u32) {
+        let locked = QUEUE.0.lock().expect("models do not panic here");
+        // Relaxed: the lock orders it after a store whose wake-up has come already, as the kernel's does.
+        if word.load(Ordering::Relaxed) == seen {
+            drop(QUEUE.1.wait(locked));
+        }
+    }
+
+    pub(crate) fn wake_all(_word: &AtomicU32) {
+        let _locked = QUEUE.0.lock();
+        QUEUE.1.notify_all();
+    }
+}

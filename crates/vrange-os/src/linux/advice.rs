@@ -80,7 +80,9 @@ impl Caller {
     /// # Safety
     /// As there.
     pub(super) unsafe fn offer(&self, spans: &[Span]) -> Offered {
-        forbid_merging(spans);
+        if let Err(error) = forbid_merging(spans) {
+            return Offered { pages: 0, stopped_by: Some(error) };
+        }
         let mut pages = 0;
         let mut left = spans;
         if left.len() > 1
@@ -141,16 +143,20 @@ impl Caller {
 
 /// `prctl(PR_SET_MEMORY_MERGE)` opens mappings to KSM that had been closed to it when they were made. An offered page
 /// that KSM shares would drag others along, so they are closed again; that also takes the shared copies apart.
-fn forbid_merging(spans: &[Span]) {
+///
+/// # Errors
+/// Taking copies apart needs memory, and there may be none: then nothing may be offered.
+fn forbid_merging(spans: &[Span]) -> Result<(), OsError> {
     // SAFETY: only reads a flag of the process.
     let merging = unsafe { libc::prctl(PR_GET_MEMORY_MERGE, 0, 0, 0, 0) };
     if merging != 1 {
-        return;
+        return Ok(());
     }
-    for span in spans {
+    spans.iter().try_for_each(|span| {
         // SAFETY: does not change the contents of memory.
-        let _ = unsafe { advise(*span, Advice::LinuxUnmergeable) };
-    }
+        unsafe { advise(*span, Advice::LinuxUnmergeable) }
+            .map_err(|errno| OsError::new("madvise(MADV_UNMERGEABLE)", errno))
+    })
 }
 
 /// # Safety

@@ -25,14 +25,9 @@ pub(super) fn of_machine(info: &MemInfo) -> Level {
 /// page by page, and to offer too much costs little.
 pub(super) fn of_cgroup(height: usize, reading: &Reading) -> Option<Level> {
     let memory_limit_bytes = reading.limits.of_memory_bytes();
-    let with_swap = reading
-        .limits
-        .memory_and_swap_bytes
-        .map(|limit| (limit, reading.memory_and_swap_usage_bytes));
-    let limit_bytes = memory_limit_bytes
-        .into_iter()
-        .chain(with_swap.map(|(limit, _)| limit))
-        .min()?;
+    let with_swap =
+        reading.limits.memory_and_swap_bytes.map(|limit| (limit, reading.memory_and_swap_usage_bytes));
+    let limit_bytes = memory_limit_bytes.into_iter().chain(with_swap.map(|(limit, _)| limit)).min()?;
 
     let reclaimable_bytes = easily_reclaimed_bytes(&reading.file, limit_bytes);
     let with_memory = memory_limit_bytes.map(|limit| (limit, reading.usage_bytes));
@@ -40,12 +35,7 @@ pub(super) fn of_cgroup(height: usize, reading: &Reading) -> Option<Level> {
     // lowered, or `memory.high`), and then reclaim has to make up for that first: subtract last.
     let tightest = |extra_bytes: u64| {
         let room = |(limit, usage): (u64, u64)| limit.saturating_add(extra_bytes).saturating_sub(usage);
-        with_memory
-            .into_iter()
-            .chain(with_swap)
-            .map(room)
-            .min()
-            .unwrap_or(0)
+        with_memory.into_iter().chain(with_swap).map(room).min().unwrap_or(0)
     };
     Some(Level {
         kind: LevelKind::Cgroup { height },
@@ -61,10 +51,7 @@ pub(super) fn of_cgroup(height: usize, reading: &Reading) -> Option<Level> {
 /// leaves out half of the page cache or the low watermark, whichever is less, since that much of it is in use (programs
 /// and libraries that run) and would be read back at once. A cgroup has no watermark, so one is computed from the limit.
 fn easily_reclaimed_bytes(file: &FileMemory, limit_bytes: u64) -> u64 {
-    let clean_bytes = file
-        .lists_bytes
-        .saturating_sub(file.dirty_bytes)
-        .saturating_sub(file.writeback_bytes);
+    let clean_bytes = file.lists_bytes.saturating_sub(file.dirty_bytes).saturating_sub(file.writeback_bytes);
     clean_bytes - (clean_bytes / 2).min(low_watermark_bytes(limit_bytes))
 }
 
@@ -77,9 +64,7 @@ fn low_watermark_bytes(limit_bytes: u64) -> u64 {
 }
 
 fn lazyfree_bytes(file: &FileMemory) -> u64 {
-    file.page_cache_bytes.map_or(0, |page_cache_bytes| {
-        file.lists_bytes.saturating_sub(page_cache_bytes)
-    })
+    file.page_cache_bytes.map_or(0, |page_cache_bytes| file.lists_bytes.saturating_sub(page_cache_bytes))
 }
 
 #[cfg(test)]
@@ -92,16 +77,10 @@ mod tests {
 
     fn reading(max_mib: u64, usage_mib: u64, lists_mib: u64) -> Reading {
         Reading {
-            limits: Limits {
-                max_bytes: Some(max_mib * MIB),
-                ..Limits::default()
-            },
+            limits: Limits { max_bytes: Some(max_mib * MIB), ..Limits::default() },
             usage_bytes: usage_mib * MIB,
             memory_and_swap_usage_bytes: 0,
-            file: FileMemory {
-                lists_bytes: lists_mib * MIB,
-                ..FileMemory::default()
-            },
+            file: FileMemory { lists_bytes: lists_mib * MIB, ..FileMemory::default() },
         }
     }
 
@@ -122,10 +101,7 @@ mod tests {
         let streaming = level(&reading(256, 256, 200));
         assert_eq!(streaming.free_bytes, 0);
         assert_eq!(streaming.headroom_bytes, 200 * MIB - (2560 << 10));
-        assert_eq!(
-            streaming.unreclaimable_bytes + streaming.headroom_bytes,
-            256 * MIB
-        );
+        assert_eq!(streaming.unreclaimable_bytes + streaming.headroom_bytes, 256 * MIB);
     }
 
     #[test]
@@ -154,10 +130,7 @@ mod tests {
     fn the_lowest_of_max_and_high_counts() {
         let mut slowed = reading(256, 100, 0);
         slowed.limits.high_bytes = Some(120 * MIB);
-        assert_eq!(
-            (level(&slowed).limit_bytes, level(&slowed).headroom_bytes),
-            (120 * MIB, 20 * MIB)
-        );
+        assert_eq!((level(&slowed).limit_bytes, level(&slowed).headroom_bytes), (120 * MIB, 20 * MIB));
         slowed.limits.max_bytes = None;
         assert_eq!(level(&slowed).headroom_bytes, 20 * MIB);
         slowed.limits.high_bytes = None;
@@ -169,10 +142,7 @@ mod tests {
         let mut swapped = reading(256, 200, 0);
         swapped.limits.memory_and_swap_bytes = Some(300 * MIB);
         swapped.memory_and_swap_usage_bytes = 290 * MIB;
-        assert_eq!(
-            (level(&swapped).free_bytes, level(&swapped).headroom_bytes),
-            (10 * MIB, 10 * MIB)
-        );
+        assert_eq!((level(&swapped).free_bytes, level(&swapped).headroom_bytes), (10 * MIB, 10 * MIB));
         assert_eq!(level(&swapped).limit_bytes, 256 * MIB);
     }
 
@@ -200,12 +170,6 @@ mod tests {
             swap_total_bytes: 0,
             swap_free_bytes: 0,
         };
-        assert_eq!(
-            (
-                of_machine(&info).unreclaimable_bytes,
-                of_machine(&info).lazyfree_bytes
-            ),
-            (0, 0)
-        );
+        assert_eq!((of_machine(&info).unreclaimable_bytes, of_machine(&info).lazyfree_bytes), (0, 0));
     }
 }

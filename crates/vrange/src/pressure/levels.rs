@@ -82,10 +82,7 @@ impl Readers {
         match read {
             Some(Ok(info)) => info.swap_total_bytes > 0,
             Some(Err(error)) => {
-                self.missing.push(Missing {
-                    path: root.join("/proc/meminfo"),
-                    error,
-                });
+                self.missing.push(Missing { path: root.join("/proc/meminfo"), error });
                 true
             }
             None => true,
@@ -99,10 +96,7 @@ impl Readers {
                 self.groups = levels;
                 self.missing.extend(missing);
                 if group.levels_left_out() > 0 {
-                    self.missing.push(Missing::malformed(
-                        group.mount_point(),
-                        "room to watch all ancestors",
-                    ));
+                    self.missing.push(Missing::malformed(group.mount_point(), "room to watch all ancestors"));
                 }
             }
             Err(missing) => self.missing.push(missing),
@@ -146,10 +140,7 @@ impl Readers {
         let Some(membership) = &self.membership else {
             return false;
         };
-        membership
-            .file
-            .read(&mut *self.buffer)
-            .is_ok_and(|now| *now != *membership.at_open)
+        membership.file.read(&mut *self.buffer).is_ok_and(|now| *now != *membership.at_open)
     }
 
     /// The processor time our cgroups may use, in processors, as it is now; `None` where there is no quota.
@@ -204,11 +195,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         write(folder.path(), "proc/meminfo", MEMINFO);
         write(folder.path(), "proc/self/cgroup", "0::/a/b\n");
-        write(
-            folder.path(),
-            "proc/self/mountinfo",
-            "1 1 0:1 / /cg rw - cgroup2 cgroup2 rw\n",
-        );
+        write(folder.path(), "proc/self/mountinfo", "1 1 0:1 / /cg rw - cgroup2 cgroup2 rw\n");
         group(folder.path(), "a", "2000000\n");
         group(folder.path(), "a/b", "max\n");
         write(folder.path(), "cg/a/cpu.max", "20000 100000\n");
@@ -224,18 +211,10 @@ mod tests {
         let folder = system();
         let mut readers = Readers::open(&Root::at(folder.path()));
         assert_eq!(readers.missing(), []);
-        assert_eq!(
-            kinds(&mut readers),
-            [LevelKind::Machine, LevelKind::Cgroup { height: 1 }]
-        );
-        let [machine, parent] = readers.read() else {
-            panic!("two levels")
-        };
+        assert_eq!(kinds(&mut readers), [LevelKind::Machine, LevelKind::Cgroup { height: 1 }]);
+        let [machine, parent] = readers.read() else { panic!("two levels") };
         assert_eq!((machine.limit_bytes, machine.free_bytes), (1000 << 10, 100 << 10));
-        assert_eq!(
-            (machine.headroom_bytes, machine.unreclaimable_bytes),
-            (600 << 10, 400 << 10)
-        );
+        assert_eq!((machine.headroom_bytes, machine.unreclaimable_bytes), (600 << 10, 400 << 10));
         assert_eq!((parent.limit_bytes, parent.free_bytes), (2_000_000, 1_100_000));
         assert!(parent.headroom_bytes > parent.free_bytes);
         assert_eq!(readers.cpu_quota(), Some(0.2));
@@ -247,10 +226,7 @@ mod tests {
         let mut readers = Readers::open(&Root::at(folder.path()));
         write(folder.path(), "cg/a/b/memory.max", "950000\n");
         let kind = LevelKind::Cgroup { height: 0 };
-        assert_eq!(
-            kinds(&mut readers),
-            [LevelKind::Machine, kind, LevelKind::Cgroup { height: 1 }]
-        );
+        assert_eq!(kinds(&mut readers), [LevelKind::Machine, kind, LevelKind::Cgroup { height: 1 }]);
         write(folder.path(), "cg/a/memory.max", "max\n");
         assert_eq!(kinds(&mut readers), [LevelKind::Machine, kind]);
         write(folder.path(), "cg/a/cpu.max", "max 100000\n");
@@ -301,19 +277,9 @@ mod tests {
         assert!(readers.read().is_empty());
         assert!(!readers.moved());
         assert_eq!(readers.cpu_quota(), None);
-        let missing: Vec<_> = readers
-            .missing()
-            .iter()
-            .map(|missing| missing.path.clone())
-            .collect();
-        assert!(
-            missing.iter().any(|path| path.ends_with("proc/meminfo")),
-            "{missing:?}"
-        );
-        assert!(
-            missing.iter().any(|path| path.ends_with("proc/self/cgroup")),
-            "{missing:?}"
-        );
+        let missing: Vec<_> = readers.missing().iter().map(|missing| missing.path.clone()).collect();
+        assert!(missing.iter().any(|path| path.ends_with("proc/meminfo")), "{missing:?}");
+        assert!(missing.iter().any(|path| path.ends_with("proc/self/cgroup")), "{missing:?}");
     }
 
     #[test]
@@ -323,10 +289,7 @@ mod tests {
         let levels = readers.read();
         assert_eq!(levels.first().map(|level| level.kind), Some(LevelKind::Machine));
         for level in levels {
-            assert!(
-                level.limit_bytes >= level.headroom_bytes.min(level.free_bytes),
-                "{level:?}"
-            );
+            assert!(level.limit_bytes >= level.headroom_bytes.min(level.free_bytes), "{level:?}");
         }
     }
 }

@@ -64,10 +64,7 @@ impl Sources {
     /// Opens whatever can be opened under `root`. Never fails: what is missing will not wake anybody, and is kept in
     /// [`missing`](Self::missing).
     pub(crate) fn open(root: &Root) -> Self {
-        let mut opened = Self {
-            sources: Vec::new(),
-            missing: Vec::new(),
-        };
+        let mut opened = Self { sources: Vec::new(), missing: Vec::new() };
         let machine = Trigger::open(root.join(psi::MACHINE));
         opened.add(machine.map(Source::Stall));
         match Hierarchies::read(root) {
@@ -111,10 +108,7 @@ impl Sources {
         let events = match PressureEvents::new() {
             Ok(events) => events,
             Err(error) => {
-                self.missing.push(Missing {
-                    path: "eventfd".into(),
-                    error: ReadError::Os(error),
-                });
+                self.missing.push(Missing { path: "eventfd".into(), error: ReadError::Os(error) });
                 return;
             }
         };
@@ -167,11 +161,7 @@ impl Sources {
         self.sources.retain_mut(|source| {
             let flags = reported.get(place).copied().unwrap_or(PollFlags::empty());
             place += 1;
-            let heard = if flags.is_empty() {
-                Heard::Nothing
-            } else {
-                source.hear(flags)
-            };
+            let heard = if flags.is_empty() { Heard::Nothing } else { source.hear(flags) };
             if let Heard::Pressure(severity) = heard {
                 woken.by_pressure = woken.by_pressure.max(Some(severity));
             }
@@ -190,10 +180,7 @@ impl Sources {
         // The array needs some descriptor in each place; those behind `used` are never shown to the kernel.
         let Some(any) = wake.or_else(|| self.sources.first().map(Source::descriptor)) else {
             sleep(timeout.unwrap_or(BLIND_POLL));
-            return Err(Woken {
-                timed_out: true,
-                ..Woken::default()
-            });
+            return Err(Woken { timed_out: true, ..Woken::default() });
         };
         let mut entries: [PollFd<'_>; MAX_SOURCES + 1] =
             std::array::from_fn(|place| match self.sources.get(place) {
@@ -203,30 +190,18 @@ impl Sources {
         let used = self.sources.len().min(MAX_SOURCES);
         let shown = if wake.is_some() { used + 1 } else { used };
         match poll(&mut entries[..shown], timeout) {
-            Ok(Polled::TimedOut) => Err(Woken {
-                timed_out: true,
-                ..Woken::default()
-            }),
+            Ok(Polled::TimedOut) => Err(Woken { timed_out: true, ..Woken::default() }),
             Ok(Polled::Interrupted) => Err(Woken::default()),
             Ok(Polled::Ready) => {
                 for (flags, entry) in reported.iter_mut().zip(&entries[..used]) {
                     *flags = entry.revents();
                 }
-                let by_wake = entries[used..shown]
-                    .iter()
-                    .any(|entry| !entry.revents().is_empty());
-                Ok(Woken {
-                    by_wake,
-                    ..Woken::default()
-                })
+                let by_wake = entries[used..shown].iter().any(|entry| !entry.revents().is_empty());
+                Ok(Woken { by_wake, ..Woken::default() })
             }
             Err(_) => {
                 sleep(timeout.unwrap_or(BLIND_POLL).min(BLIND_POLL));
-                Err(Woken {
-                    by_wake: true,
-                    timed_out: true,
-                    ..Woken::default()
-                })
+                Err(Woken { by_wake: true, timed_out: true, ..Woken::default() })
             }
         }
     }
@@ -301,25 +276,13 @@ mod tests {
         let mut sources = nothing();
         assert_eq!(sources.count(), 0);
         assert_eq!(sources.missing().len(), 2, "{:?}", sources.missing());
-        let timed_out = Woken {
-            timed_out: true,
-            ..Woken::default()
-        };
+        let timed_out = Woken { timed_out: true, ..Woken::default() };
         assert_eq!(sources.wait(None, Some(Duration::from_micros(100))), timed_out);
         let (quiet, _open) = UnixStream::pair().expect("a pair of sockets");
-        assert_eq!(
-            sources.wait(Some(quiet.as_fd()), Some(Duration::from_micros(100))),
-            timed_out
-        );
+        assert_eq!(sources.wait(Some(quiet.as_fd()), Some(Duration::from_micros(100))), timed_out);
         let (reader, _writer) = signalled();
         let woken = sources.wait(Some(reader.as_fd()), None);
-        assert_eq!(
-            woken,
-            Woken {
-                by_wake: true,
-                ..Woken::default()
-            }
-        );
+        assert_eq!(woken, Woken { by_wake: true, ..Woken::default() });
     }
 
     #[test]
@@ -329,13 +292,7 @@ mod tests {
         signal(&events);
         sources.add(Ok(Source::Reclaim(events, Severity::Critical)));
         let woken = sources.wait(None, Some(Duration::ZERO));
-        assert_eq!(
-            woken,
-            Woken {
-                by_pressure: Some(Severity::Critical),
-                ..Woken::default()
-            }
-        );
+        assert_eq!(woken, Woken { by_pressure: Some(Severity::Critical), ..Woken::default() });
         assert!(sources.wait(None, Some(Duration::ZERO)).timed_out);
         assert_eq!(sources.count(), 1);
     }
@@ -343,9 +300,7 @@ mod tests {
     /// Signals an eventfd as the kernel would.
     fn signal(events: &PressureEvents) {
         let copy = events.as_fd().try_clone_to_owned().expect("a descriptor");
-        File::from(copy)
-            .write_all(&1_u64.to_ne_bytes())
-            .expect("an eventfd takes 8 bytes");
+        File::from(copy).write_all(&1_u64.to_ne_bytes()).expect("an eventfd takes 8 bytes");
     }
 
     #[test]
@@ -358,20 +313,14 @@ mod tests {
         }
         let (reader, _writer) = signalled();
         let woken = sources.wait(Some(reader.as_fd()), None);
-        let expected = Woken {
-            by_wake: true,
-            by_pressure: Some(Severity::Critical),
-            timed_out: false,
-        };
+        let expected = Woken { by_wake: true, by_pressure: Some(Severity::Critical), timed_out: false };
         assert_eq!(woken, expected);
     }
 
     #[test]
     fn a_source_that_is_gone_does_not_keep_us_busy() {
         let parents = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(std::path::Path::new);
-        let Some(parent) = parents
-            .into_iter()
-            .find(|parent| parent.join("cgroup.controllers").exists())
+        let Some(parent) = parents.into_iter().find(|parent| parent.join("cgroup.controllers").exists())
         else {
             eprintln!("skipped: no cgroup v2 here");
             return;
@@ -389,11 +338,7 @@ mod tests {
         sources.add(events.map(Source::Limit));
         while sources.count() > 0 {
             let woken = sources.wait(None, Some(Duration::from_secs(5)));
-            assert_eq!(
-                woken,
-                Woken::default(),
-                "a source that is gone tells of no pressure"
-            );
+            assert_eq!(woken, Woken::default(), "a source that is gone tells of no pressure");
         }
     }
 

@@ -35,15 +35,19 @@ impl Gate {
     /// Goes in; waits while the gate is closed.
     pub(crate) fn enter(&self) -> Pass<'_> {
         loop {
-            // Acquire pairs with the Release in `open`: what was done while the gate was closed is seen inside.
-            let before = self.word.fetch_add(1, Ordering::Acquire);
-            let pass = Pass { gate: self };
-            if before & CLOSED == 0 {
+            if let Some(pass) = self.try_enter() {
                 return pass;
             }
-            drop(pass);
             self.wait_while(|word| word & CLOSED != 0);
         }
+    }
+
+    /// Goes in, unless the gate is closed.
+    pub(crate) fn try_enter(&self) -> Option<Pass<'_>> {
+        // Acquire pairs with the Release in `open`: what was done while the gate was closed is seen inside.
+        let before = self.word.fetch_add(1, Ordering::Acquire);
+        let pass = Pass { gate: self };
+        (before & CLOSED == 0).then_some(pass)
     }
 
     /// Closes the gate and waits until everybody is out. A second closer waits until the first has opened it again.
@@ -88,3 +92,6 @@ impl Drop for Pass<'_> {
         }
     }
 }
+
+#[cfg(all(test, loom))]
+mod loom_tests;

@@ -21,6 +21,7 @@ pub(crate) mod sharing;
 #[cfg(not(loom))]
 pub(crate) mod slots;
 pub(crate) mod state;
+pub(crate) mod wakes;
 
 #[cfg(not(loom))]
 mod dirty;

@@ -149,11 +149,6 @@ pub(crate) struct Words<'a> {
 }
 
 impl Words<'_> {
-    /// Pages described.
-    pub(crate) fn pages(&self) -> usize {
-        self.pages
-    }
-
     /// `pages`, cut where the words of the map meet.
     pub(crate) fn chunks(self, pages: Range<usize>) -> impl Iterator<Item = Chunk> {
         let mut start = pages.start;

@@ -18,6 +18,8 @@ use crate::stats::Counters;
 const PIECE_PAGES: usize = 256;
 /// The same for ranges in huge pages: one huge page, which takes some 6 µs.
 const PIECE_PAGES_HUGE: usize = 512;
+/// After this many refusals in a row the other ranges are not tried: the reason is not the single range.
+const REFUSALS_MAX: u32 = 4;
 /// Ranges that are offered with one system call.
 const BATCH_RANGES: usize = 64;
 
@@ -38,11 +40,13 @@ struct Claimed<'a> {
     reached: usize,
     /// Pages that an earlier offer had reached.
     offered_before: usize,
+    /// Pages for which the system was asked, from the first on.
+    tried: usize,
 }
 
 impl<'a> Claimed<'a> {
     fn new(slot: &'a Slot, resident: usize) -> Self {
-        Self { slot, resident, reached: 0, offered_before: slot.offered_pages() }
+        Self { slot, resident, reached: 0, offered_before: slot.offered_pages(), tried: 0 }
     }
 }
 
@@ -53,15 +57,21 @@ pub(crate) struct OfferTotal {
     pub(crate) ranges: usize,
     /// Pages in memory that the kernel may take now.
     pub(crate) pages: usize,
-    /// The first refusal of the system, if there was one.
+    /// The first refusal of the system, if there was one. Refused ranges keep their contents.
     pub(crate) refused_by: Option<OsError>,
+    /// Residency could not be read: nothing can be offered, only released.
+    pub(crate) unreadable: bool,
+    /// The system refused again and again, so the last ranges were not tried.
+    pub(crate) gave_up: bool,
 }
 
 /// How a release went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Released {
-    /// This many pages were dropped.
+    /// It is empty; this many pages were dropped.
     Pages(usize),
+    /// As many pages as were wanted were dropped; the rest stays.
+    Part(usize),
     /// There was nothing in it.
     Nothing,
     /// It is pinned, and stays.
@@ -85,7 +95,7 @@ impl Protocol<'_> {
         loop {
             match slot.state.begin_pin() {
                 BeginPin::Offered => {
-                    let _pass = self.gate.enter();
+                    let _pass = if may_wait { self.gate.enter() } else { self.gate.try_enter()? };
                     if slot.state.begin_rescue() {
                         return Some(BeginPin::Pinned(self.rescue_claimed(slot)));
                     }
@@ -102,11 +112,12 @@ impl Protocol<'_> {
         // SAFETY: the rescue's claim keeps the range.
         let map = unsafe { slot.map() };
         // SAFETY: the claim keeps everybody else off the range's map and memory.
-        let Rescued { intact, lost } = unsafe { rescue(slot.memory(), slot.offered_pages(), map) };
+        let Rescued { intact, lost, lost_before } =
+            unsafe { rescue(slot.memory(), slot.offered_pages(), map) };
         self.counters.rescued(intact);
         self.counters.lost(lost);
         slot.set_offered_pages(0);
-        let (word, end) = slot.state.end_rescue(lost > 0);
+        let (word, end) = slot.state.end_rescue(lost > 0 || lost_before);
         slot.wake(end);
         word
     }
@@ -116,71 +127,79 @@ impl Protocol<'_> {
     pub(crate) fn offer(&self, candidates: &[Candidate<'_>]) -> OfferTotal {
         let mut total = OfferTotal::default();
         let mut left = candidates;
+        let mut refusals = 0;
         while let Some(first) = left.first() {
             let _pass = self.gate.enter();
             let length = batch_length(left);
-            if length == 0 {
-                self.offer_in_pieces(first, &mut total);
-                left = &left[1..];
+            let refused = if length == 0 {
+                self.offer_in_pieces(first, &mut total)
             } else {
-                self.offer_batch(&left[..length], &mut total);
-                left = &left[length..];
-            }
-            if total.refused_by.is_some() {
+                self.offer_batch(&left[..length], &mut total)
+            };
+            left = &left[length.max(1)..];
+            refusals = if refused.is_some() { refusals + 1 } else { 0 };
+            total.refused_by = total.refused_by.or(refused);
+            total.gave_up = refusals == REFUSALS_MAX;
+            if total.gave_up {
                 break;
             }
         }
         total
     }
 
-    /// Offers several small ranges with one system call.
-    fn offer_batch(&self, batch: &[Candidate<'_>], total: &mut OfferTotal) {
+    /// Offers several small ranges with one system call. Returns the first refusal, if there was one.
+    fn offer_batch(&self, batch: &[Candidate<'_>], total: &mut OfferTotal) -> Option<OsError> {
+        let mut refused = None;
         let mut spans = [const { Span::new(0, 0) }; BATCH_RANGES];
-        let mut claimed: [Option<Claimed<'_>>; BATCH_RANGES] = [None; BATCH_RANGES];
+        let mut claims: [Option<Claimed<'_>>; BATCH_RANGES] = [None; BATCH_RANGES];
         let mut count = 0;
         for candidate in batch {
-            let Some(before) = candidate.slot.state.begin_offer(candidate.seen) else { continue };
-            let noted = if candidate.slot.state.is_cancelled() || !self.may_offer(candidate) {
-                Ok(None)
-            } else {
-                // SAFETY: the range is claimed.
-                unsafe { self.note_unnoted(candidate.slot, 0..candidate.slot.pages()) }.map(Some)
-            };
-            match noted {
-                Ok(Some(resident)) => {
-                    spans[count] = candidate.slot.memory().span();
-                    claimed[count] = Some(Claimed::new(candidate.slot, resident));
-                    // Before the call: in a child forked during it, these pages may have been offered.
-                    candidate.slot.set_offered_pages(candidate.slot.pages());
-                    count += 1;
-                }
-                Ok(None) => candidate.slot.wake(candidate.slot.state.end_offer(before == Phase::Offered)),
+            let slot = candidate.slot;
+            if slot.state.begin_offer(candidate.seen).is_none() {
+                continue;
+            }
+            let mut claim = Claimed::new(slot, 0);
+            if slot.state.is_cancelled() || !self.may_offer(candidate) {
+                self.end_offer(&claim, total);
+                continue;
+            }
+            // SAFETY: the range is claimed.
+            match unsafe { self.note_unnoted(slot, 0..slot.pages()) } {
+                Ok(resident) => claim.resident = resident,
                 Err(error) => {
-                    total.refused_by = total.refused_by.or(Some(error));
-                    candidate.slot.wake(candidate.slot.state.end_offer(before == Phase::Offered));
+                    refused = refused.or(Some(error));
+                    total.unreadable = true;
+                    self.put_back(&claim);
+                    continue;
                 }
             }
+            // Before the call: in a child forked during it, these pages may have been offered.
+            slot.set_offered_pages(slot.pages());
+            claim.tried = slot.pages();
+            spans[count] = slot.memory().span();
+            claims[count] = Some(claim);
+            count += 1;
         }
         // SAFETY: all spans are claimed ranges, noted, whose owners have agreed that their contents may go.
         let offered = unsafe { self.system.offer(&spans[..count]) };
         let mut left = offered.pages;
-        for mut claim in claimed.into_iter().flatten() {
-            claim.reached = left.min(claim.slot.pages());
+        for mut claim in claims.into_iter().flatten() {
+            claim.reached = left.min(claim.tried);
             left -= claim.reached;
-            if claim.reached < claim.slot.pages() {
-                claim.resident = 0;
+            if claim.reached == claim.tried {
+                self.end_offer(&claim, total);
+            } else {
+                self.put_back(&claim);
             }
-            self.end_offer(&claim, total);
         }
-        total.refused_by = total.refused_by.or(offered.stopped_by);
+        refused.or(offered.stopped_by)
     }
 
-    /// Offers one large range piece by piece, so that a pinner need not wait for the whole.
-    fn offer_in_pieces(&self, candidate: &Candidate<'_>, total: &mut OfferTotal) {
+    /// Offers one large range piece by piece, so that a pinner need not wait for the whole. Returns the refusal, if there
+    /// was one.
+    fn offer_in_pieces(&self, candidate: &Candidate<'_>, total: &mut OfferTotal) -> Option<OsError> {
         let slot = candidate.slot;
-        if slot.state.begin_offer(candidate.seen).is_none() {
-            return;
-        }
+        slot.state.begin_offer(candidate.seen)?;
         let mut claim = Claimed::new(slot, 0);
         let may_offer = self.may_offer(candidate);
         while may_offer && claim.reached < slot.pages() && !slot.state.is_cancelled() {
@@ -189,22 +208,26 @@ impl Protocol<'_> {
             let resident = match unsafe { self.note_unnoted(slot, piece.clone()) } {
                 Ok(resident) => resident,
                 Err(error) => {
-                    total.refused_by = Some(error);
-                    break;
+                    total.unreadable = true;
+                    self.put_back(&claim);
+                    return Some(error);
                 }
             };
             // Before the call: in a child forked during it, these pages may have been offered.
             slot.set_offered_pages(piece.end.max(claim.offered_before));
+            claim.tried = piece.end;
             // SAFETY: a claimed range, noted, whose owner has agreed that its contents may go.
-            let offered = unsafe { self.system.offer(&[slot.memory().span().slice(piece.start, piece.len())]) };
-            claim.reached = piece.start + offered.pages;
+            let offered =
+                unsafe { self.system.offer(&[slot.memory().span().slice(piece.start, piece.len())]) };
             if let Some(error) = offered.stopped_by {
-                total.refused_by = Some(error);
-                break;
+                self.put_back(&claim);
+                return Some(error);
             }
+            claim.reached = piece.end;
             claim.resident += resident;
         }
         self.end_offer(&claim, total);
+        None
     }
 
     fn end_offer(&self, claim: &Claimed<'_>, total: &mut OfferTotal) {
@@ -213,7 +236,31 @@ impl Protocol<'_> {
         self.counters.offered(claim.resident);
         total.pages += claim.resident;
         total.ranges += usize::from(reached > 0);
-        claim.slot.wake(claim.slot.state.end_offer(reached > 0));
+        if reached > 0 {
+            sharing::note_offer(claim.slot);
+        }
+        claim.slot.wake(claim.slot.state.end_offer(reached > 0, false));
+    }
+
+    /// Ends an offer that the system refused. A refused call may have reached a part of the pages all the same, and the
+    /// kernel may have taken some of those. A range that was offered before stays so. Of any other, all pages that were
+    /// tried are taken back, and it counts as just used, so that others are tried before it.
+    fn put_back(&self, claim: &Claimed<'_>) {
+        let slot = claim.slot;
+        if claim.offered_before > 0 {
+            slot.set_offered_pages(claim.tried.max(claim.offered_before));
+            slot.wake(slot.state.end_offer(true, false));
+            return;
+        }
+        // SAFETY: the claim keeps the map.
+        let map = unsafe { slot.map() };
+        // SAFETY: the offer's claim keeps everybody else off the range's map and memory, as a rescue's would.
+        let Rescued { lost, .. } = unsafe { rescue(slot.memory(), claim.tried, map) };
+        self.counters.offered(lost);
+        self.counters.lost(lost);
+        slot.set_offered_pages(0);
+        slot.state.make_youngest(Generation::from_ticks(vrange_os::clock::ticks()));
+        slot.wake(slot.state.end_offer(false, lost > 0));
     }
 
     /// May the claimed range be offered, as far as other processes are concerned? If not, it counts as just used, so that
@@ -247,7 +294,7 @@ impl Protocol<'_> {
         loop {
             let pass = self.gate.enter();
             match slot.state.begin_release() {
-                BeginRelease::Claimed(before) => return self.release_claimed(slot, before),
+                BeginRelease::Claimed(before) => return self.release_claimed(slot, before, usize::MAX),
                 BeginRelease::Pinned => return Released::Pinned,
                 BeginRelease::Empty => return Released::Nothing,
                 BeginRelease::Busy => {
@@ -258,53 +305,57 @@ impl Protocol<'_> {
         }
     }
 
-    /// As [`release`](Self::release), but only of a range that is still as it was seen, and never waiting.
-    pub(crate) fn release_seen(&self, candidate: &Candidate<'_>) -> Released {
+    /// As [`release`](Self::release), but only of a range that is still as it was seen, never waiting, and not much more
+    /// than `pages_max` pages of it: the rest stays offered.
+    pub(crate) fn release_seen(&self, candidate: &Candidate<'_>, pages_max: usize) -> Released {
         let _pass = self.gate.enter();
         match candidate.slot.state.begin_release_of(candidate.seen) {
-            Some(before) => self.release_claimed(candidate.slot, before),
+            Some(before) => self.release_claimed(candidate.slot, before, pages_max),
             None => Released::Interrupted,
         }
     }
 
-    fn release_claimed(&self, slot: &Slot, before: Phase) -> Released {
+    fn release_claimed(&self, slot: &Slot, before: Phase, pages_max: usize) -> Released {
         // SAFETY: the claim keeps the map.
         let map = unsafe { slot.map() };
+        let offered_before = slot.offered_pages();
         let mut reached = 0;
-        let mut dropped = 0;
-        let mut lost = 0;
-        while reached < slot.pages() && !slot.state.is_cancelled() {
+        let mut gone = Gone::default();
+        let mut refused = false;
+        while reached < slot.pages() && gone.resident < pages_max && !slot.state.is_cancelled() {
             let piece = piece_at(slot, reached);
-            let fresh = piece.start.max(slot.offered_pages())..piece.end;
+            let fresh = piece.start.max(offered_before)..piece.end;
             if !fresh.is_empty() {
                 // SAFETY: the range is claimed.
                 unsafe { note_somehow(self.system, slot.memory(), fresh, map) };
             }
-            slot.set_offered_pages(piece.end.max(slot.offered_pages()));
+            slot.set_offered_pages(piece.end.max(offered_before));
             // SAFETY: a claimed range, noted, whose owner has agreed that its contents may go.
             if unsafe { self.system.release(slot.memory().span().slice(piece.start, piece.len())) }.is_err() {
+                refused = true;
                 break;
             }
             reached = piece.end;
-            let gone = forget(map, piece);
-            dropped += gone.resident;
-            lost += gone.lost;
+            gone.add(map, piece);
         }
-        self.counters.released(dropped);
+        self.counters.released(gone.resident);
         let left = match reached {
             _ if reached == slot.pages() => Phase::Empty,
-            0 if before == Phase::Volatile => Phase::Volatile,
+            0 if !refused => before,
+            // What was refused may be gone in part all the same. As of an offered range, a rescue will tell.
             _ => Phase::Offered,
         };
-        if left != Phase::Offered {
-            slot.set_offered_pages(0);
-        }
         if left == Phase::Empty {
+            slot.set_offered_pages(0);
             self.counters.emptied(slot.pages());
             sharing::leave(slot, before);
         }
-        slot.wake(slot.state.end_release(left, lost > 0));
-        if left == Phase::Empty { Released::Pages(dropped) } else { Released::Interrupted }
+        slot.wake(slot.state.end_release(left, gone.lost > 0));
+        match left {
+            Phase::Empty => Released::Pages(gone.resident),
+            _ if gone.resident >= pages_max => Released::Part(gone.resident),
+            _ => Released::Interrupted,
+        }
     }
 
     /// Ends a range: waits until nobody works on it, and has its memory given back by `give_back`, during which nobody
@@ -353,30 +404,31 @@ unsafe fn note_somehow(system: &dyn System, memory: Memory, pages: std::ops::Ran
     }
 }
 
-/// What went with a released piece, in pages.
+/// What went with a release, in pages.
+#[derive(Clone, Copy, Debug, Default)]
 struct Gone {
     resident: usize,
     lost: usize,
 }
 
-/// Notes that a piece was dropped.
-fn forget(map: Words<'_>, piece: std::ops::Range<usize>) -> Gone {
-    let mut gone = Gone { resident: 0, lost: 0 };
-    for page in piece {
-        match map.get(page) {
-            Page::Witnessed => {
-                map.set(page, Page::Lost);
-                gone.resident += 1;
-                gone.lost += 1;
+impl Gone {
+    /// Notes that a piece was dropped, and counts it.
+    fn add(&mut self, map: Words<'_>, piece: std::ops::Range<usize>) {
+        for page in piece {
+            match map.get(page) {
+                Page::Witnessed => {
+                    map.set(page, Page::Lost);
+                    self.resident += 1;
+                    self.lost += 1;
+                }
+                Page::Blank => {
+                    map.set(page, Page::Absent);
+                    self.resident += 1;
+                }
+                Page::Absent | Page::Lost => {}
             }
-            Page::Blank => {
-                map.set(page, Page::Absent);
-                gone.resident += 1;
-            }
-            Page::Absent | Page::Lost => {}
         }
     }
-    gone
 }
 
 /// How many ranges from the first on go into one system call: as many as make a piece. 0: the first is larger.

@@ -7,104 +7,226 @@
 //! the counts unequal: then the data is kept.
 //!
 //! This is the rule of the RFC of 2012: "a volatile page will only be purged if ALL vmas pointing to it are VM_VOLATILE".
+//!
+//! Where all hold it volatile, one offer makes the kernel's lists, and so every process, believe that there is memory to be
+//! had, though there is none until the last has offered it. So the record also tells the others to follow.
+//!
+//! A range without pages counts as volatile: there is nothing in it that its process could miss. What was volatile when a
+//! process was forked counts only once that process has a reclaimer, since nobody would offer it before: the others would
+//! lose their pages, and nothing would be freed.
 
 use std::ptr::null_mut;
 
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 use vrange_os::{Residency, System};
 
-use super::slots::{ShareRecord, Slot, SlotTable};
+use super::slots::{Slot, SlotTable};
 use super::state::Phase;
 use super::witness::has_contents;
-use crate::sync::Ordering;
+use crate::sync::{AtomicPtr, AtomicU64, Ordering};
 
-/// Marks every range that has pages as shared with one more process: a `fork` is about to happen, and nobody is at work on
-/// ranges. O(ranges), and one mapping for the counts of those that were not shared before.
+/// Counts kept in memory that forked processes share: the processes that map a range, in units of [`MAPPER`], and those
+/// among them in which it is volatile, in units of [`VOLATILE`]. And whether one of those has [offered](OFFERED) it.
+///
+/// One word, so that nobody sees one count without the other. Each process adds and takes away its own share, in any
+/// order: the sum is what counts, and while steps are under way it is never more than it will be.
+#[derive(Debug)]
+#[repr(transparent)]
+pub(crate) struct ShareRecord(AtomicU64);
+
+const MAPPER: u64 = 1 << 32;
+const VOLATILE: u64 = 1;
+/// Some process has offered the range, and none has pinned it since.
+const OFFERED: u64 = 1 << 63;
+
+impl ShareRecord {
+    fn add(&self, mappers: u64, volatile: u64) {
+        // Relaxed: counts that order nothing. A new process sees what was added before the fork.
+        self.0.fetch_add(mappers * MAPPER + volatile * VOLATILE, Ordering::Relaxed);
+    }
+
+    fn take_away(&self, mappers: u64, volatile: u64) {
+        // Relaxed: as above.
+        self.0.fetch_sub(mappers * MAPPER + volatile * VOLATILE, Ordering::Relaxed);
+    }
+
+    fn all_volatile(&self) -> bool {
+        // Relaxed: as above. A process that pins at this moment may find its neighbour's offer harmless: only the
+        // neighbour's mapping is offered.
+        let counts = self.0.load(Ordering::Relaxed) & !OFFERED;
+        counts / MAPPER == counts % MAPPER
+    }
+}
+
+/// Records that are mapped together: 64 KiB. A mapping for each fork would use up the mappings that a process may have.
+#[repr(C)]
+struct Chunk {
+    /// Records given out by all the processes that share the chunk: a forked child goes on where its parent stood.
+    taken: AtomicU64,
+    records: [ShareRecord; CHUNK_RECORDS],
+}
+
+const CHUNK_RECORDS: usize = (64 << 10) / size_of::<ShareRecord>() - 1;
+
+/// The chunk with records to give out, or null.
+static CHUNK: AtomicPtr<Chunk> = AtomicPtr::new(null_mut());
+
+/// A record that nobody uses, or null if there is no memory for more. Records are never given back: a process that has
+/// died cannot say that it does not use one any more.
+fn new_record() -> *mut ShareRecord {
+    loop {
+        // Relaxed: only forks come here, one at a time.
+        let chunk = CHUNK.load(Ordering::Relaxed);
+        // SAFETY: null, or mapped by `map_chunk` and never unmapped.
+        if let Some(chunk) = unsafe { chunk.as_ref() } {
+            // Relaxed: each number is given out once, in all processes together.
+            let number = chunk.taken.fetch_add(1, Ordering::Relaxed);
+            if let Some(record) = usize::try_from(number).ok().and_then(|number| chunk.records.get(number)) {
+                return std::ptr::from_ref(record).cast_mut();
+            }
+        }
+        let Some(chunk) = map_chunk() else { return null_mut() };
+        CHUNK.store(chunk, Ordering::Relaxed); // Relaxed: as above.
+    }
+}
+
+fn map_chunk() -> Option<*mut Chunk> {
+    let access = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: a new mapping wherever the kernel likes. Zeros are a valid chunk. It is never unmapped: other processes come
+    // and go, and each keeps its own mapping of it until it ends.
+    let mapped = unsafe { mmap_anonymous(null_mut(), size_of::<Chunk>(), access, MapFlags::SHARED) };
+    mapped.ok().map(|chunk| chunk.cast())
+}
+
+/// Marks every range as shared with one more process: a `fork` is about to happen, and nobody is at work on ranges, though
+/// others go on pinning and unpinning. O(ranges).
+///
+/// Ranges without pages are marked too: they could be pinned and written to before the `fork` copies the page table.
 ///
 /// If the `fork` then fails, the counts stay too high; the pages are found to be this process's own when that matters.
 pub(crate) fn share(table: &SlotTable) {
-    let unshared = |slot: &Slot| has_pages(slot) && !slot.state.glance().is_shared();
-    let mut fresh = map_records(table.iter().filter(|(_, slot)| unshared(slot)).count());
-    for (_, slot) in table.iter().filter(|(_, slot)| has_pages(slot)) {
-        if unshared(slot) && let Some(first) = fresh {
-            // Relaxed: a pin that sees the mark below finds the record, or null and skips it; see `mark_pinned`.
-            slot.share.store(first, Ordering::Relaxed);
-            // The mapping has one record for each range without one; pins in between cannot add to those.
-            fresh = Some(first.wrapping_add(1));
+    for (_, slot) in table.iter() {
+        let seen = slot.state.glance();
+        if seen.phase() == Phase::Free {
+            continue;
         }
-        // Other threads go on pinning and unpinning: whatever they do after this step, they count themselves.
+        if !seen.is_shared() {
+            // Relaxed: the mark below publishes it.
+            slot.share.store(new_record(), Ordering::Relaxed);
+        }
+        // Pins and unpins that follow this step see the mark, and count themselves.
         let before = slot.state.set_shared(true);
         if let Some(record) = record(slot) {
-            let newcomers = if before.is_shared() { 1 } else { 2 };
-            let is_volatile = u32::from(matches!(before.phase(), Phase::Volatile | Phase::Offered));
-            // Relaxed: counts that order nothing; the child sees them because it is forked afterwards.
-            record.mappers.fetch_add(newcomers, Ordering::Relaxed);
-            record.volatile.fetch_add(newcomers * is_volatile, Ordering::Relaxed);
+            if before.is_shared() {
+                record.add(1, 0);
+            } else {
+                // This process and the new one, whose own share of the second count is added by `take_part` there.
+                record.add(2, u64::from(counts_as_volatile(before.phase())));
+            }
         }
     }
+}
+
+fn counts_as_volatile(phase: Phase) -> bool {
+    matches!(phase, Phase::Empty | Phase::Volatile | Phase::Offered)
 }
 
 fn has_pages(slot: &Slot) -> bool {
     !matches!(slot.state.glance().phase(), Phase::Free | Phase::Empty)
 }
 
-fn map_records(count: usize) -> Option<*mut ShareRecord> {
-    if count == 0 {
-        return None;
-    }
-    let bytes = count * size_of::<ShareRecord>();
-    // SAFETY: a new mapping wherever the kernel likes. Zeros are a valid record. It is never unmapped: other processes
-    // come and go, and each keeps its own mapping of it until it ends.
-    let mapped = unsafe { mmap_anonymous(null_mut(), bytes, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED) };
-    mapped.ok().map(|records| records.cast())
-}
-
 fn record(slot: &Slot) -> Option<&ShareRecord> {
-    // Relaxed: set before a fork in the only thread then at work, or in the parent of this process.
+    // Relaxed: whoever has seen the mark in the state sees the pointer that was stored before it.
     let record = slot.share.load(Ordering::Relaxed);
-    // SAFETY: null, or in a mapping made by `map_records`, which is never unmapped.
+    // SAFETY: null, or in a chunk, which is never unmapped.
     unsafe { record.as_ref() }
 }
 
 /// The range has just become volatile in this process.
 pub(crate) fn mark_volatile(slot: &Slot) {
     if let Some(record) = record(slot) {
-        record.volatile.fetch_add(1, Ordering::Relaxed); // Relaxed: a count; see the module.
+        record.add(0, 1);
     }
 }
 
 /// The range is no longer volatile in this process.
 pub(crate) fn mark_pinned(slot: &Slot) {
     if let Some(record) = record(slot) {
-        record.volatile.fetch_sub(1, Ordering::Relaxed); // Relaxed: a count; see the module.
+        record.take_away(0, 1);
+        record.0.fetch_and(!OFFERED, Ordering::Relaxed); // Relaxed: a hint.
+    }
+}
+
+/// This process offers the claimed range: if others map it, they are to follow.
+pub(crate) fn note_offer(slot: &Slot) {
+    if slot.state.glance().is_shared()
+        && let Some(record) = record(slot)
+    {
+        record.0.fetch_or(OFFERED, Ordering::Relaxed); // Relaxed: a hint.
+    }
+}
+
+/// Has another process offered the range, which this one only marked as volatile? Until all have, nothing is freed.
+pub(crate) fn is_offered_elsewhere(slot: &Slot) -> bool {
+    // Relaxed: a hint.
+    record(slot)
+        .is_some_and(|record| record.0.load(Ordering::Relaxed) & OFFERED != 0 && record.all_volatile())
+}
+
+/// In a child whose parent has called [`share`], while it has one thread: notes what is volatile, from the child's own
+/// copy of the state. It may have changed since the parent counted.
+pub(crate) fn inherit(slot: &Slot) {
+    let word = slot.state.glance();
+    let is_volatile = word.is_shared() && counts_as_volatile(word.phase());
+    // Relaxed: there is one thread so far.
+    slot.inherited.store(u32::from(is_volatile), Ordering::Relaxed);
+}
+
+/// This process can offer from now on: what it inherited as volatile counts. (What was pinned and unpinned since has been
+/// counted by those pins and unpins, which this only completes.)
+pub(crate) fn take_part(slot: &Slot) {
+    // Relaxed: one of those who come here adds it; see `ShareRecord`.
+    if let Some(record) = record(slot)
+        && slot.inherited.swap(0, Ordering::Relaxed) == 1
+    {
+        record.add(0, 1);
+    }
+}
+
+/// In a child whose parent knows nothing of it: with whom its ranges are shared cannot be known, so they are kept until
+/// their pages are its own. The records belong to others.
+pub(crate) fn part(slot: &Slot) {
+    // Relaxed, both: the child has one thread so far.
+    slot.share.store(null_mut(), Ordering::Relaxed);
+    slot.inherited.store(0, Ordering::Relaxed);
+    if has_pages(slot) {
+        let _ = slot.state.set_shared(true);
     }
 }
 
 /// Marks a range whose pages another process maps already, since a `fork` that nobody watched for: with whom it is shared
 /// is not known, so it is kept until its pages are this process's own.
 pub(crate) fn mark_if_shared(system: &dyn System, slot: &Slot) {
-    if !has_pages(slot) {
+    if !has_pages(slot) || slot.state.glance().is_shared() {
         return;
     }
     let mut shared = false;
     let read = system.residency(slot.memory().span(), true, &mut |_, residency| {
         // The kernel's zero page looks the same. No matter: the mark is taken away when nothing but it is found.
-        shared |= residency == Residency::Shared;
+        shared |= residency != Residency::Present;
     });
     if shared || read.is_err() {
         let _ = slot.state.set_shared(true);
     }
 }
 
-/// May a claimed range, marked as shared, be offered? Looks at each of its pages.
+/// May a claimed range, marked as shared, be offered? Looks at its pages, until one is found that others map.
 pub(crate) fn may_offer(system: &dyn System, slot: &Slot) -> bool {
-    if !maps_foreign_pages(system, slot) {
-        leave(slot, Phase::Volatile);
-        return true;
+    if maps_foreign_pages(system, slot) {
+        return record(slot).is_some_and(ShareRecord::all_volatile);
     }
-    // Relaxed: counts that order nothing. A process that pins at this moment may find its neighbour's offer harmless:
-    // only this process's mapping is offered.
-    record(slot).is_some_and(|record| record.mappers.load(Ordering::Relaxed) == record.volatile.load(Ordering::Relaxed))
+    leave(slot, Phase::Volatile);
+    true
 }
 
 /// This process maps none of the shared pages any more. The caller has claimed the range, which was in phase `before`.
@@ -113,28 +235,38 @@ pub(crate) fn leave(slot: &Slot, before: Phase) {
         return;
     }
     if let Some(record) = record(slot) {
-        // Relaxed, both: counts; see the module.
-        record.mappers.fetch_sub(1, Ordering::Relaxed);
-        if matches!(before, Phase::Volatile | Phase::Offered) {
-            record.volatile.fetch_sub(1, Ordering::Relaxed);
+        record.take_away(1, u64::from(counts_as_volatile(before)));
+        // Relaxed: as in `take_part`, which may be doing the same.
+        if slot.inherited.swap(0, Ordering::Relaxed) == 1 {
+            record.add(0, 1);
         }
     }
     slot.share.store(null_mut(), Ordering::Relaxed); // Relaxed: the end of the claim publishes it.
     let _ = slot.state.set_shared(false);
 }
 
-/// Does another process map a page of the claimed range that has contents? Where that cannot be read: yes.
+/// Pages looked at between two looks at whether a pinner waits: about 5 µs.
+const LOOKED_AT_ONCE: usize = 128;
+
+/// Does another process map a page of the claimed range that has contents? Where that cannot be told, because a pinner
+/// must not be kept waiting, the page table cannot be read, or pages are on swap: yes.
 fn maps_foreign_pages(system: &dyn System, slot: &Slot) -> bool {
     let memory = slot.memory();
-    let mut foreign = false;
-    let read = system.residency(memory.span(), true, &mut |pages, residency| {
-        // The kernel's zero page is shared with everybody, and has no contents.
-        foreign = foreign
-            || residency == Residency::Shared
-                && pages.clone().any(|page| {
+    (0..memory.pages).step_by(LOOKED_AT_ONCE).any(|start| {
+        let mut foreign = slot.state.is_cancelled();
+        let piece = memory.span().slice(start, if foreign { 0 } else { LOOKED_AT_ONCE });
+        let read = system.residency(piece, true, &mut |pages, residency| {
+            foreign |= match residency {
+                Residency::Present => false,
+                // Others may refer to it too. It takes no memory, so little is lost by keeping it.
+                Residency::Swapped => true,
+                // The kernel's zero page is shared with everybody, and has no contents.
+                Residency::Shared => pages.clone().any(|page| {
                     // SAFETY: the range is claimed, so it is mapped and nobody stores to it.
-                    unsafe { has_contents(memory, page) }
-                });
-    });
-    read.is_err() || foreign
+                    unsafe { has_contents(memory, start + page) }
+                }),
+            }
+        });
+        read.is_err() || foreign
+    })
 }

@@ -3,9 +3,11 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 
 use super::page_map::{PageMap, Words};
-use super::state::{EndClaim, State};
+use super::sharing::ShareRecord;
+use super::state::{EndClaim, Phase, State, Word};
+use super::wakes::Wakes;
 use super::witness::Memory;
-use crate::sync::{AtomicPtr, AtomicU32, AtomicUsize, Ordering, wait_while, wake_all};
+use crate::sync::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
 /// What is known of one range. All fields but the state are written by whoever owns the slot or has claimed the range,
 /// and read by whoever has claimed or pinned it, so the state's transitions order them.
@@ -18,20 +20,12 @@ pub(crate) struct Slot {
     pages: AtomicU32,
     /// Pages from the first on whose contents the map describes and the kernel may have been offered.
     offered_pages: AtomicU32,
-    /// Goes up whenever those who wait for the range are woken.
-    wakes: AtomicU32,
+    wakes: Wakes,
+    /// 1: the range was volatile when this process was forked, and is not counted as such yet; see
+    /// [`take_part`](super::sharing::take_part).
+    pub(crate) inherited: AtomicU32,
     /// Where processes that share the range's pages since a `fork` keep count; null if none does.
     pub(crate) share: AtomicPtr<ShareRecord>,
-}
-
-/// Counts kept in memory that forked processes share: see the `fork` module.
-#[derive(Debug)]
-#[repr(C)]
-pub(crate) struct ShareRecord {
-    /// Processes that map the range's pages.
-    pub(crate) mappers: AtomicU32,
-    /// Those of them in which it is volatile.
-    pub(crate) volatile: AtomicU32,
 }
 
 const _: () = assert!(size_of::<Slot>() == 64, "a range costs one cache line");
@@ -40,10 +34,11 @@ impl Slot {
     /// Describes a new range. The caller owns the slot, which is free.
     pub(crate) fn occupy(&self, base: *mut u8, pages: u32) {
         self.map.allocate(pages as usize);
-        // Relaxed, all four: `publish` releases them.
+        // Relaxed, all five: `publish` releases them.
         self.base.store(base, Ordering::Relaxed);
         self.pages.store(pages, Ordering::Relaxed);
         self.offered_pages.store(0, Ordering::Relaxed);
+        self.inherited.store(0, Ordering::Relaxed);
         self.share.store(std::ptr::null_mut(), Ordering::Relaxed);
         self.state.publish();
     }
@@ -56,7 +51,8 @@ impl Slot {
         // SAFETY: the number that `occupy` gave; nobody else can be using the map of a retired range.
         unsafe { self.map.free(self.pages()) };
         self.pages.store(0, Ordering::Relaxed); // Relaxed: `end_retire` releases it.
-        self.state.end_retire();
+        // Somebody else may have come by, to release the heap's ranges one by one.
+        self.wake(self.state.end_retire());
     }
 
     /// Length of the range in pages. Relaxed: see the type.
@@ -83,28 +79,29 @@ impl Slot {
         self.offered_pages.load(Ordering::Relaxed) as usize
     }
 
+    /// Pages that the kernel cannot take yet, of an unclaimed range that was seen as `seen`.
+    pub(crate) fn unoffered_pages(&self, seen: Word) -> usize {
+        match seen.phase() {
+            Phase::Volatile => self.pages(),
+            Phase::Offered => self.pages().saturating_sub(self.offered_pages()),
+            _ => 0,
+        }
+    }
+
     /// See the field. Only the owner of a claim calls this. Relaxed: see the type.
     pub(crate) fn set_offered_pages(&self, pages: usize) {
         let pages = u32::try_from(pages).expect("a range's pages fit the slot");
         self.offered_pages.store(pages, Ordering::Relaxed);
     }
 
-    /// Waits until the range is no longer claimed.
+    /// Waits until the range is no longer claimed; may return early.
     pub(crate) fn wait(&self) {
-        // Acquire pairs with the Release in `wake`: if the number is already the new one, so is the state.
-        let seen = self.wakes.load(Ordering::Acquire);
-        if self.state.ask_to_be_woken() {
-            wait_while(&self.wakes, seen);
-        }
+        self.wakes.wait(&self.state);
     }
 
     /// Wakes those who wait, if there are any.
     pub(crate) fn wake(&self, end: EndClaim) {
-        if end == EndClaim::WakeWaiters {
-            // Release pairs with the Acquire in `wait`.
-            self.wakes.fetch_add(1, Ordering::Release);
-            wake_all(&self.wakes);
-        }
+        self.wakes.wake(end);
     }
 }
 
@@ -117,7 +114,8 @@ const BUCKETS: usize = 26;
 /// Slots are appended and freed under the heap's lock; reading needs none. Unused slots are untouched memory.
 #[derive(Debug)]
 pub(crate) struct SlotTable {
-    buckets: [AtomicPtr<Slot>; BUCKETS],
+    /// The allocated blocks, which are larger than their slots by what aligning takes; see [`first_slot`].
+    buckets: [AtomicPtr<u8>; BUCKETS],
     /// Slots ever handed out.
     len: AtomicUsize,
 }
@@ -147,12 +145,12 @@ impl SlotTable {
         if self.buckets[bucket].load(Ordering::Relaxed).is_null() {
             let layout = bucket_layout(bucket);
             // SAFETY: the layout's size is not zero.
-            let slots = unsafe { alloc_zeroed(layout) }.cast::<Slot>();
-            if slots.is_null() {
+            let block = unsafe { alloc_zeroed(layout) };
+            if block.is_null() {
                 handle_alloc_error(layout);
             }
             // Relaxed: the store to `len` below releases it.
-            self.buckets[bucket].store(slots, Ordering::Relaxed);
+            self.buckets[bucket].store(block, Ordering::Relaxed);
         }
         // Release pairs with the Acquire in `len`.
         self.len.store(index + 1, Ordering::Release);
@@ -167,7 +165,7 @@ impl SlotTable {
         assert!(index < self.len(), "slot {index} was never handed out");
         let (bucket, offset) = locate(index);
         // Relaxed: `len` acquired it.
-        let slots = self.buckets[bucket].load(Ordering::Relaxed);
+        let slots = first_slot(self.buckets[bucket].load(Ordering::Relaxed));
         // SAFETY: the bucket exists, because slots up to `len` were handed out, and has more than `offset` slots.
         let slot = unsafe { slots.add(offset) };
         // SAFETY: buckets are freed only with the table. All zeros is a valid slot: a free state, no map, no memory.
@@ -181,7 +179,7 @@ impl SlotTable {
             let start = FIRST_BUCKET * ((1 << bucket) - 1);
             let count = len.saturating_sub(start).min(FIRST_BUCKET << bucket);
             // Relaxed: `len` acquired it.
-            let slots = self.buckets[bucket].load(Ordering::Relaxed);
+            let slots = first_slot(self.buckets[bucket].load(Ordering::Relaxed));
             let slots = if count == 0 {
                 &[]
             } else {
@@ -195,13 +193,13 @@ impl SlotTable {
 
 impl Drop for SlotTable {
     fn drop(&mut self) {
-        for (bucket, slots) in self.buckets.iter().enumerate() {
+        for (bucket, block) in self.buckets.iter().enumerate() {
             // Relaxed: nobody else refers to the table.
-            let slots = slots.load(Ordering::Relaxed);
-            if !slots.is_null() {
+            let block = block.load(Ordering::Relaxed);
+            if !block.is_null() {
                 // SAFETY: allocated by `push` with this layout; slots own nothing that needs dropping (a live range
                 // keeps its heap, and so this table, alive).
-                unsafe { dealloc(slots.cast(), bucket_layout(bucket)) };
+                unsafe { dealloc(block, bucket_layout(bucket)) };
             }
         }
     }
@@ -212,14 +210,21 @@ fn locate(index: usize) -> (usize, usize) {
     (bucket, index - FIRST_BUCKET * ((1 << bucket) - 1))
 }
 
+/// A block for a bucket. Aligned as the allocator does by itself: only then can it hand out zeros that are not in memory
+/// yet, instead of writing them.
 fn bucket_layout(bucket: usize) -> Layout {
-    Layout::array::<Slot>(FIRST_BUCKET << bucket).expect("a bucket is smaller than the address space")
+    let bytes = (FIRST_BUCKET << bucket) * size_of::<Slot>() + align_of::<Slot>();
+    Layout::from_size_align(bytes, align_of::<u64>()).expect("a bucket is smaller than the address space")
+}
+
+/// The first slot in a bucket's block.
+fn first_slot(block: *mut u8) -> *const Slot {
+    block.wrapping_add(block.addr().wrapping_neg() % align_of::<Slot>()).cast::<Slot>().cast_const()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::range::state::Phase;
 
     #[test]
     fn every_slot_has_its_own_place() {

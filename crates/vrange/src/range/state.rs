@@ -308,10 +308,11 @@ impl State {
         self.glance().is_cancelled()
     }
 
-    /// Ends an offer. `reached_pages`: whether any page was offered, now or before.
-    pub(crate) fn end_offer(&self, reached_pages: bool) -> EndClaim {
+    /// Ends an offer. `reached_pages`: whether any page is offered, now or since before. `lost`: whether pages were found
+    /// lost, in taking back what had been offered.
+    pub(crate) fn end_offer(&self, reached_pages: bool, lost: bool) -> EndClaim {
         let phase = if reached_pages { Phase::Offered } else { Phase::Volatile };
-        self.end_claim(Phase::Offering, |word| word.unclaimed(phase)).1
+        self.end_claim(Phase::Offering, |word| word.unclaimed(phase).with_losses(word.has_losses() || lost)).1
     }
 
     /// Claims the range for a release.
@@ -327,7 +328,8 @@ impl State {
     /// Claims the range for a release, provided that it is still as it was `seen`.
     #[must_use]
     pub(crate) fn begin_release_of(&self, seen: Word) -> Option<Phase> {
-        let releasable = |word: Word| word == seen && matches!(word.phase(), Phase::Volatile | Phase::Offered);
+        let releasable =
+            |word: Word| word == seen && matches!(word.phase(), Phase::Volatile | Phase::Offered);
         self.claim(Phase::Releasing, releasable).ok().map(Word::phase)
     }
 
@@ -350,9 +352,10 @@ impl State {
     }
 
     /// Ends the claim of [`begin_retire`](Self::begin_retire); the slot may serve another range.
-    pub(crate) fn end_retire(&self) {
+    pub(crate) fn end_retire(&self) -> EndClaim {
         // Release pairs with the Acquire in `claim` and with the lock under which free slots are handed out.
-        self.0.store(Phase::Free as u64, Ordering::Release);
+        let before = self.0.swap(Phase::Free as u64, Ordering::Release);
+        if before & WAITERS == 0 { EndClaim::Quiet } else { EndClaim::WakeWaiters }
     }
 
     /// The pinner, who is alone, has refilled or given up what was lost.
@@ -377,10 +380,12 @@ impl State {
 
     /// Marks the range as one whose pages another process may map too, or takes the mark away. Returns the word before.
     pub(crate) fn set_shared(&self, shared: bool) -> Word {
-        // Relaxed: the mark orders nothing; the counts that go with it are summed up, in any order.
         Word(if shared {
-            self.0.fetch_or(SHARED, Ordering::Relaxed)
+            // Release pairs with the Acquire in `begin_pin` and (in SeqCst) in `unpin`: whoever sees the mark sees where
+            // the processes keep count.
+            self.0.fetch_or(SHARED, Ordering::Release)
         } else {
+            // Relaxed: the end of the caller's claim publishes it.
             self.0.fetch_and(!SHARED, Ordering::Relaxed)
         })
     }
@@ -407,7 +412,9 @@ impl State {
     /// Keeps a very old range from wrapping round to a young one.
     pub(crate) fn cut_age(&self, now: Generation) {
         let word = self.glance();
-        if matches!(word.phase(), Phase::Volatile | Phase::Offered) && word.generation().age(now) > Generation::AGE_MAX {
+        if matches!(word.phase(), Phase::Volatile | Phase::Offered)
+            && word.generation().age(now) > Generation::AGE_MAX
+        {
             let cut = Generation::from_ticks(now.0.wrapping_sub(Generation::AGE_MAX));
             // Relaxed: only the age changes. If somebody else was faster, the range is not old any more.
             let _ = self.exchange(word, word.with_generation(cut), Ordering::Relaxed);
@@ -460,7 +467,7 @@ impl fmt::Debug for State {
     }
 }
 
-#[cfg(all(test, not(loom)))]
-mod tests;
 #[cfg(all(test, loom))]
 mod loom_tests;
+#[cfg(all(test, not(loom)))]
+mod tests;

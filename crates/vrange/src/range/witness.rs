@@ -18,7 +18,7 @@ const WORDS_PER_PAGE: usize = PAGE_BYTES / size_of::<u64>();
 /// this each would cost a full trip to memory.
 const PREFETCH_PAGES: usize = PAGES_PER_WORD;
 
-/// How often a page that seems swapped is looked at again: a page in migration looks the same for some microseconds.
+/// How often pages that seem swapped are looked at again: a page in migration looks the same for some microseconds.
 const SWAP_LOOKS_MAX: u32 = 16;
 
 /// The word of a page that is looked at first: another cache line in each page, so that the first words of neighbouring
@@ -142,7 +142,7 @@ pub(crate) unsafe fn note(
             Residency::Shared => unsafe { note_contents(memory, run, map, |_, _, _| Ok(())) },
             Residency::Swapped => {
                 // SAFETY: passed on from the caller.
-                run.for_each(|page| unsafe { note_swapped(system, memory, page, map) });
+                unsafe { note_swapped(system, memory, run, map) };
                 Ok(())
             }
         };
@@ -243,28 +243,37 @@ fn set_bits(bits: u32) -> impl Iterator<Item = usize> {
     (0..u32::BITS as usize).filter(move |index| bits & 1 << index != 0)
 }
 
-/// A page that the page table calls swapped is really so, and the offer will destroy it, or it is being moved to another
-/// place in memory, which is no loss. Migration ends soon; what stays swapped counts as having contents.
+/// Pages that the page table calls swapped are really so, and the offer will destroy them, or they are being moved to
+/// another place in memory, which is no loss. Migration ends soon; what stays swapped counts as having contents.
 ///
 /// # Safety
 /// As for [`note`].
-unsafe fn note_swapped(system: &dyn System, memory: Memory, page: usize, map: Words<'_>) {
-    if map.get(page) == Page::Lost {
-        return;
-    }
+unsafe fn note_swapped(system: &dyn System, memory: Memory, run: Range<usize>, map: Words<'_>) {
+    let span = memory.span().slice(run.start, run.len());
     for _ in 0..SWAP_LOOKS_MAX {
-        let mut now = None;
-        let looked =
-            system.residency(memory.span().slice(page, 1), false, &mut |_, residency| now = Some(residency));
-        if looked.is_ok() && now == Some(Residency::Present) {
-            // SAFETY: passed on from the caller. The page is in memory, so the loads read no swap.
-            let has_contents = unsafe { memory.find_nonzero(page) }.is_some();
-            map.set(page, if has_contents { Page::Witnessed } else { Page::Blank });
-            return;
+        let mut swapped = 0;
+        let looked = system.residency(span, false, &mut |found, residency| {
+            swapped += if residency == Residency::Swapped { found.len() } else { 0 };
+        });
+        if looked.is_err() || swapped == 0 {
+            break;
         }
         std::thread::yield_now();
     }
-    map.set(page, Page::Witnessed);
+    for page in run.clone().filter(|page| map.get(*page) != Page::Lost) {
+        map.set(page, Page::Witnessed);
+    }
+    // What is in memory after all is looked at; if the page table cannot be read now, all count as having contents.
+    let _ = system.residency(span, false, &mut |found, residency| {
+        if residency == Residency::Present {
+            for page in run.start + found.start..run.start + found.end {
+                // SAFETY: passed on from the caller. The page is in memory, so the loads read no swap.
+                if map.get(page) != Page::Lost && !unsafe { has_contents(memory, page) } {
+                    map.set(page, Page::Blank);
+                }
+            }
+        }
+    });
 }
 
 /// What a rescue found, in pages.
@@ -274,6 +283,9 @@ pub(crate) struct Rescued {
     pub(crate) intact: usize,
     /// Contents gone, found by this rescue.
     pub(crate) lost: usize,
+    /// Pages were noted as lost before. The state says so too, unless the one who found out is a thread of the parent, in
+    /// the middle of whose work this process was made.
+    pub(crate) lost_before: bool,
 }
 
 /// Takes the first `offered` pages of a range back from the kernel, and finds out which of them it had discarded.
@@ -296,7 +308,8 @@ pub(crate) unsafe fn rescue(memory: Memory, offered: usize, map: Words<'_>) -> R
         for page in chunk.pages() {
             memory.prefetch(page + PREFETCH_PAGES);
             match notes.get(page) {
-                Page::Absent | Page::Lost => {}
+                Page::Absent => {}
+                Page::Lost => rescued.lost_before = true,
                 Page::Blank => {
                     // SAFETY: mapped readable and writable, claimed by the caller.
                     unsafe { add_zero(memory.word(page, 0)) };

@@ -3,15 +3,14 @@
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use vrange_os::clock;
 use vrange_os::kernel_file::Root;
 use vrange_os::process::{self, ProcessId};
+use vrange_os::{Span, clock};
 
 use super::reserve::{Need, Reserve, Target};
 use super::selection;
 use crate::heap::{Content, Inner};
 use crate::pressure::{Level, Readers};
-use crate::range::state::Phase;
 
 /// Offered in one turn, before the level is read again and a `fork` may get in between.
 const OFFER_STEP_BYTES: u64 = 64 << 20;
@@ -58,6 +57,8 @@ pub(crate) struct Cycle {
     /// Pages taken back by pins so far, and how many of them the kernel's lists still show as offered.
     rescued_seen: u64,
     stale_bytes: u64,
+    /// What the kernel's lists show as offered, by any process of the level that has most.
+    lazyfree_bytes: u64,
     /// Turns in a row in which headroom was desperate and nothing was left to offer.
     undone_turns: u32,
 }
@@ -75,8 +76,14 @@ impl Cycle {
             offered_last: 0,
             rescued_seen: 0,
             stale_bytes: 0,
+            lazyfree_bytes: 0,
             undone_turns: 0,
         }
+    }
+
+    /// The wait after the last turn took this much longer than asked for.
+    pub(crate) fn note_lateness(&mut self, late: Duration) {
+        self.reserve.note_lateness(late);
     }
 
     /// One turn over `heaps`.
@@ -90,21 +97,30 @@ impl Cycle {
         let totals = totals(heaps);
         let need = self.decide(heaps, totals);
         let mut step = Step { wait: need.wait, ..Step::default() };
+        // Offers first: they make headroom. Releases only make what is offered quicker to have.
+        if need.offer_bytes > 0 {
+            let bytes = need.offer_bytes.min(OFFER_STEP_BYTES);
+            let offered = selection::offer_coldest(heaps, bytes);
+            step.offered_bytes += offered.bytes;
+            if offered.unreadable {
+                step.released_bytes +=
+                    selection::release_coldest(heaps, bytes - offered.bytes.min(bytes)).bytes;
+            }
+        }
         if let Some(target) = need.release {
             step.released_bytes += self.release_ahead(heaps, target);
         }
-        if need.offer_bytes > 0 {
-            let bytes = need.offer_bytes.min(OFFER_STEP_BYTES);
-            step.offered_bytes += selection::offer_coldest(heaps, bytes).bytes;
-            if bytes < need.offer_bytes && step.offered_bytes > 0 {
-                step.wait = Duration::ZERO;
-            }
-        }
+        step.offered_bytes += selection::offer_what_others_have(heaps);
         self.mend_undone_offers(heaps, &need, &mut step);
         self.offered_last = step.offered_bytes;
         self.see_to_free_content(heaps, &mut step);
-        // A turn over very many ranges takes long: it may take a quarter of a processor, no more.
-        step.wait = step.wait.max(now.elapsed().min(Duration::from_millis(20)) * 3);
+        step.wait = if step.offered_bytes + step.released_bytes > 0 {
+            // Time has passed, and others have gone on: read again at once.
+            Duration::ZERO
+        } else {
+            // A turn over very many ranges takes long: while there is nothing to do it may take a quarter of a processor.
+            step.wait.max(now.elapsed().min(Duration::from_millis(5)) * 3)
+        };
         step
     }
 
@@ -126,6 +142,7 @@ impl Cycle {
         let newly_rescued = rescued.saturating_sub(self.rescued_seen);
         self.rescued_seen = rescued;
         let lazyfree = levels.iter().map(|level| level.lazyfree_bytes).max().unwrap_or(0);
+        self.lazyfree_bytes = lazyfree;
         self.stale_bytes = (self.stale_bytes + newly_rescued).min(lazyfree.saturating_sub(totals.offered));
         let mut need = self.reserve.decide(levels, self.stale_bytes, self.offered_last);
         if totals.unoffered == 0 {
@@ -162,6 +179,11 @@ impl Cycle {
         }
         let totals = totals(heaps);
         if totals.unoffered > 0 || totals.offered == 0 {
+            self.undone_turns = 0;
+            return;
+        }
+        // While the kernel's lists show what was offered, the group is simply full, and all is well.
+        if self.lazyfree_bytes >= totals.offered / 2 {
             self.undone_turns = 0;
             return;
         }
@@ -206,10 +228,9 @@ fn totals(heaps: &[Arc<Inner>]) -> Totals {
     for heap in heaps {
         heap.for_each_unpinned(|slot, word| {
             let bytes = slot.memory().span().bytes() as u64;
-            match word.phase() {
-                Phase::Volatile => totals.unoffered += bytes,
-                _ => totals.offered += bytes,
-            }
+            let unoffered = Span::new(0, slot.unoffered_pages(word)).bytes() as u64;
+            totals.unoffered += unoffered;
+            totals.offered += bytes.saturating_sub(unoffered);
         });
     }
     totals
@@ -233,7 +254,8 @@ impl TickRate {
         let ticks = u128::from(clock::ticks().wrapping_sub(self.started_ticks));
         let microseconds = self.started.elapsed().as_micros();
         if microseconds > 10_000 {
-            self.ticks_per_second = u64::try_from(ticks * 1_000_000 / microseconds).unwrap_or(u64::MAX).max(1);
+            self.ticks_per_second =
+                u64::try_from(ticks * 1_000_000 / microseconds).unwrap_or(u64::MAX).max(1);
         }
     }
 
@@ -264,6 +286,7 @@ impl Reclaimer {
         match self.heap.upgrade() {
             Some(heap) => {
                 heap.enter_process();
+                heap.take_part();
                 self.cycle.turn(&[heap])
             }
             None => Step { wait: Duration::MAX, ..Step::default() },

@@ -27,6 +27,13 @@ const FAULT_BYTES_PER_SECOND: u64 = 2_500_000_000;
 /// How long the kernel lets a group run on its quota, and how long it can keep it waiting: cgroup's default period.
 const QUOTA_PERIOD_MS: u64 = 100;
 
+/// A wait that ends this much too late is usual: the marks allow for it.
+const LATENESS_USUAL: Duration = Duration::from_millis(2);
+/// More than this is no busy scheduler but a stopped machine, for which no reserve would be large enough.
+const LATENESS_MAX: Duration = Duration::from_millis(40);
+/// The share of the remembered lateness that is forgotten at each reading is one in this many.
+const FADING: u32 = 256;
+
 /// The shortest wait between two readings.
 const WAIT_MIN: Duration = Duration::from_micros(500);
 /// The longest, when memory is far from short.
@@ -75,6 +82,8 @@ pub(crate) struct Reserve {
     /// Processor time that our cgroups grant, in processors.
     pub(crate) cpu_quota: Option<f64>,
     processors: u64,
+    /// How late the reclaimer wakes up on this machine, of late: the worst, fading.
+    lateness: Duration,
     last_unreclaimable: [Option<u64>; MAX_LEVELS],
     watchful: u32,
 }
@@ -85,6 +94,7 @@ impl Reserve {
             wanted_bytes: None,
             cpu_quota: None,
             processors: processors.max(1) as u64,
+            lateness: Duration::ZERO,
             last_unreclaimable: [None; MAX_LEVELS],
             watchful: 0,
         }
@@ -99,8 +109,9 @@ impl Reserve {
         let by_size = (level.limit_bytes / share).clamp(*bounds.start(), *bounds.end());
         let low_bytes = match self.wanted_bytes {
             Some(wanted) => wanted,
-            None => (by_size + self.throttled_bytes()).min(level.limit_bytes / 2),
+            None => by_size + self.throttled_bytes() + self.missed_bytes(),
         };
+        let low_bytes = low_bytes.min(level.limit_bytes / 2);
         let high_bytes = low_bytes + low_bytes * 2 / 5;
         Marks { low_bytes, high_bytes, free_bytes: low_bytes + low_bytes / 5 }
     }
@@ -111,6 +122,18 @@ impl Reserve {
         // A quota of 1000 or more per mille lets one thread, ours, always run.
         let waiting_per_mille = 1000u64.saturating_sub(per_mille(quota));
         FAULT_BYTES_PER_SECOND / 1000 * QUOTA_PERIOD_MS * waiting_per_mille / 1000
+    }
+
+    /// The reclaimer woke up this much later than it wanted to.
+    pub(crate) fn note_lateness(&mut self, late: Duration) {
+        self.lateness = late.max(self.lateness - self.lateness / FADING);
+    }
+
+    /// What others can fault in while the reclaimer wants to run and does not.
+    fn missed_bytes(&self) -> u64 {
+        let late = self.lateness.saturating_sub(LATENESS_USUAL).min(LATENESS_MAX);
+        let microseconds = u64::try_from(late.as_micros()).unwrap_or(u64::MAX);
+        FAULT_BYTES_PER_SECOND / 1_000_000 * microseconds
     }
 
     /// Decides from one round of readings. `stale_bytes`: pages that look offered but were taken back, and so are no
@@ -169,7 +192,11 @@ fn ahead_of_need(level: &Level, marks: &Marks, growth_bytes: u64) -> Option<Targ
     Some(Target { level: level.kind, bytes, free_bytes: marks.free_bytes })
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 0..=1000 before the cast")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "clamped to 0..=1000 before the cast"
+)]
 fn per_mille(quota: f64) -> u64 {
     (quota * 1000.0).clamp(0.0, 1000.0) as u64
 }
@@ -233,11 +260,26 @@ mod tests {
     #[test]
     fn readings_come_closer_as_the_mark_does() {
         let mut reserve = Reserve::new(2);
-        let far = reserve.decide(&[Level { kind: LevelKind::Machine, ..group(24 << 10, 20 << 10) }], 0, 0).wait;
+        let far =
+            reserve.decide(&[Level { kind: LevelKind::Machine, ..group(24 << 10, 20 << 10) }], 0, 0).wait;
         let near = reserve.decide(&[group(512, 100)], 0, 0).wait;
         let at = reserve.decide(&[group(512, 40)], 0, 0).wait;
-        assert!(far >= Duration::from_millis(500) && near < far / 10 && at < near / 2, "{far:?} {near:?} {at:?}");
+        assert!(
+            far >= Duration::from_millis(500) && near < far / 10 && at < near / 2,
+            "{far:?} {near:?} {at:?}"
+        );
         assert_eq!(reserve.decide(&[group(512, 1)], 0, 0).wait, WAIT_MIN);
+    }
+
+    #[test]
+    fn waking_up_late_makes_the_reserve_larger_for_a_while() {
+        let mut reserve = Reserve::new(2);
+        reserve.note_lateness(Duration::from_millis(1));
+        assert_eq!(reserve.marks(&group(512, 100)).low_bytes, 40 * MIB);
+        reserve.note_lateness(Duration::from_millis(12));
+        assert_eq!(reserve.marks(&group(512, 100)).low_bytes, 40 * MIB + 25_000_000);
+        (0..2000).for_each(|_| reserve.note_lateness(Duration::ZERO));
+        assert_eq!(reserve.marks(&group(512, 100)).low_bytes, 40 * MIB);
     }
 
     #[test]

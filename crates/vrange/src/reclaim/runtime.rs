@@ -3,11 +3,13 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use vrange_os::clock;
 use vrange_os::kernel_file::Root;
-use vrange_os::thread::{drain_eventfd, eventfd, spawn_without_signals, wait_for_eventfd, write_eventfd};
+use vrange_os::thread::{
+    drain_eventfd, eventfd, run_soon, spawn_without_signals, wait_for_eventfd, write_eventfd,
+};
 
 use super::cycle::Cycle;
 use super::sleeper::{Sleeper, Wake};
@@ -30,6 +32,8 @@ struct Runtime {
     /// The process that the thread, if there is one, belongs to.
     owner: fork::Owner,
     sleeper: Sleeper,
+    /// For heaps without the thread: "never started" until forks are watched for.
+    driven_sleeper: Sleeper,
     /// Entered before the list is locked, closed by a fork: the child's lock is never one that a thread of the parent holds.
     gate: Gate,
     list: Mutex<List>,
@@ -51,6 +55,7 @@ struct List {
 static RUNTIME: Runtime = Runtime {
     owner: fork::Owner::new_unowned(),
     sleeper: Sleeper::new(),
+    driven_sleeper: Sleeper::new(),
     gate: Gate::new(),
     list: Mutex::new(List { served: Vec::new(), driven: Vec::new(), closed: Vec::new() }),
     wake: AtomicPtr::new(std::ptr::null_mut()),
@@ -60,6 +65,11 @@ static RUNTIME: Runtime = Runtime {
 /// The word that unpins look at.
 pub(crate) fn sleeper() -> &'static Sleeper {
     &RUNTIME.sleeper
+}
+
+/// The word that unpins look at in a heap that the program drives.
+pub(crate) fn driven_sleeper() -> &'static Sleeper {
+    &RUNTIME.driven_sleeper
 }
 
 /// Locks the list; the caller holds a pass of the gate, or has closed it.
@@ -90,10 +100,11 @@ fn add(heap: &Arc<Inner>, place: fn(&mut List) -> &mut Vec<Weak<Inner>>) {
 
 /// An unpin has found the reclaimer asleep, or never started.
 #[cold]
-pub(crate) fn wake() {
-    match RUNTIME.sleeper.rouse() {
+pub(crate) fn wake(sleeper: &Sleeper) {
+    match sleeper.rouse() {
         Wake::Nothing => {}
         Wake::Rouse => rouse(),
+        Wake::Start if std::ptr::eq(sleeper, driven_sleeper()) => watch_forks(),
         Wake::Start => start(),
     }
 }
@@ -114,14 +125,7 @@ fn start() {
         RUNTIME.sleeper.reset();
         return;
     }
-    fork::watch();
-    {
-        let _pass = RUNTIME.gate.enter();
-        let list = list();
-        for heap in list.served.iter().chain(&list.driven).filter_map(Weak::upgrade) {
-            heap.find_shared();
-        }
-    }
+    watch_forks();
     let wake = eventfd().ok().map(Arc::new);
     let for_unpins = wake.clone().map_or(std::ptr::null(), Arc::into_raw).cast_mut();
     // Release pairs with the Acquire in `rouse`. The one before, if any, is the parent's.
@@ -138,8 +142,24 @@ fn start() {
     }
 }
 
+/// From now on forks are noticed; those before are made up for.
+fn watch_forks() {
+    enter_process();
+    fork::watch();
+    let _pass = RUNTIME.gate.enter();
+    let list = list();
+    for heap in list.served.iter().filter_map(Weak::upgrade) {
+        heap.take_part();
+    }
+    for heap in list.served.iter().chain(&list.driven).filter_map(Weak::upgrade) {
+        heap.find_shared();
+    }
+}
+
 /// The thread's life.
 fn run(wake: Option<&OwnedFd>) {
+    let _reset = ResetOnPanic;
+    run_soon();
     let mut cycle = Cycle::new(Root::real());
     let mut sources = Sources::open(&Root::real());
     let mut heaps: Vec<Arc<Inner>> = Vec::new();
@@ -154,10 +174,23 @@ fn run(wake: Option<&OwnedFd>) {
                 continue;
             }
         };
+        let asleep = Instant::now();
         let woken = sources.wait(wake.map(AsFd::as_fd), Some(wait));
+        if woken.timed_out {
+            cycle.note_lateness(asleep.elapsed().saturating_sub(wait));
+        }
         if let (true, Some(wake)) = (woken.by_wake, wake) {
             drain_eventfd(wake.as_fd());
         }
+    }
+}
+
+/// Should the thread ever panic, the next unpin starts another.
+struct ResetOnPanic;
+
+impl Drop for ResetOnPanic {
+    fn drop(&mut self) {
+        RUNTIME.sleeper.reset();
     }
 }
 
@@ -169,6 +202,9 @@ fn turn(cycle: &mut Cycle, heaps: &mut Vec<Arc<Inner>>) -> Option<Duration> {
         Some(cycle.turn(heaps).wait)
     } else {
         RUNTIME.sleeper.fall_asleep();
+        // The list again, too: a heap may have been made, and used, in between.
+        heaps.clear();
+        heaps.extend(list().served.iter().filter_map(Weak::upgrade));
         let needed = needs_reclaimer(heaps);
         if needed {
             RUNTIME.sleeper.stay_awake();
@@ -186,6 +222,8 @@ fn needs_reclaimer(heaps: &[Arc<Inner>]) -> bool {
 
 /// Waits until nobody works on any range or on the list, and keeps it so until [`open_after_fork`].
 pub(crate) fn close_for_fork() {
+    // This may be a child that came by a raw `clone`, with threads of its parent inside the gate.
+    enter_process();
     RUNTIME.gate.close();
     let mut list = list();
     let heaps: Vec<Arc<Inner>> = list.served.iter().chain(&list.driven).filter_map(Weak::upgrade).collect();
@@ -195,7 +233,7 @@ pub(crate) fn close_for_fork() {
     list.closed = heaps;
 }
 
-/// Opens everything again, in the parent (`heap.open()`) or the child (`heap.enter_process()`).
+/// Opens everything again, in the parent (`heap.open()`) or the child (`heap.enter_forked_child()`).
 pub(crate) fn open_after_fork(open: fn(&Inner)) {
     let closed = std::mem::take(&mut list().closed);
     for heap in &closed {
@@ -212,6 +250,7 @@ pub(crate) fn enter_process() {
         RUNTIME.gate.reset_in_child();
         // Relaxed, here and in `reset`: the child has one thread so far.
         RUNTIME.wake.store(std::ptr::null_mut(), Ordering::Relaxed);
+        RUNTIME.not_before.store(0, Ordering::Relaxed);
         RUNTIME.sleeper.reset();
     });
 }

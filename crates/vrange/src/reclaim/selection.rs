@@ -8,6 +8,7 @@ use vrange_os::PAGE_BYTES;
 
 use crate::heap::{Inner, Order};
 use crate::range::protocol::{Candidate, Released};
+use crate::range::sharing;
 use crate::range::state::{Generation, Phase};
 
 /// Ranges that one pass picks. More are picked by further passes.
@@ -137,6 +138,11 @@ impl<'a> Picks<'a> {
     }
 }
 
+/// Pages that hold `bytes`, which may be more than there are.
+fn pages_for(bytes: u64) -> usize {
+    usize::try_from(bytes.div_ceil(PAGE_BYTES as u64)).unwrap_or(usize::MAX)
+}
+
 fn bytes(candidate: &Candidate<'_>) -> u64 {
     (candidate.slot.pages() * PAGE_BYTES) as u64
 }
@@ -145,7 +151,9 @@ fn each<'a>(heaps: &'a [impl AsRef<Inner>], phase: Phase, mut visit: impl FnMut(
     for heap in heaps {
         let heap = heap.as_ref();
         heap.for_each_unpinned(|slot, seen| {
-            if seen.phase() == phase {
+            // An offer that was stopped half-way, by a pin that then did not wait, is still to be finished.
+            let unfinished = phase == Phase::Volatile && slot.unoffered_pages(seen) > 0;
+            if seen.phase() == phase || unfinished {
                 visit(heap, Candidate { slot, seen });
             }
         });
@@ -157,6 +165,8 @@ fn each<'a>(heaps: &'a [impl AsRef<Inner>], phase: Phase, mut visit: impl FnMut(
 pub(crate) struct Yield {
     /// Bytes of memory offered or released.
     pub(crate) bytes: u64,
+    /// The page table cannot be read, so nothing can be offered, only released.
+    pub(crate) unreadable: bool,
     /// The system refuses: trying again at once is useless.
     pub(crate) refused: bool,
 }
@@ -169,6 +179,17 @@ pub(crate) fn offer_coldest(heaps: &[impl AsRef<Inner>], wanted_bytes: u64) -> Y
     offer(heaps, Phase::Volatile, wanted_bytes)
 }
 
+/// Offers what processes that share it have offered: see [`sharing`]. Nothing is freed until all have.
+pub(crate) fn offer_what_others_have(heaps: &[impl AsRef<Inner>]) -> u64 {
+    let mut pages = 0;
+    each(heaps, Phase::Volatile, |heap, candidate| {
+        if candidate.seen.is_shared() && sharing::is_offered_elsewhere(candidate.slot) {
+            pages += heap.protocol().offer(&[candidate]).pages;
+        }
+    });
+    (pages * PAGE_BYTES) as u64
+}
+
 /// Offers again what was offered before: an offer can come undone, for example when a huge page is made of the pages.
 pub(crate) fn offer_again(heaps: &[impl AsRef<Inner>], wanted_bytes: u64) -> Yield {
     offer(heaps, Phase::Offered, wanted_bytes)
@@ -176,9 +197,12 @@ pub(crate) fn offer_again(heaps: &[impl AsRef<Inner>], wanted_bytes: u64) -> Yie
 
 fn offer(heaps: &[impl AsRef<Inner>], phase: Phase, wanted_bytes: u64) -> Yield {
     let mut total = Yield::default();
+    // Bytes picked that could not be offered now, because they were pinned meanwhile or another process uses them.
+    let mut kept_bytes = 0;
     while total.bytes < wanted_bytes && !total.refused {
-        let picks = Picks::of(heaps, phase, wanted_bytes - total.bytes);
+        let picks = Picks::of(heaps, phase, (wanted_bytes - total.bytes).saturating_add(kept_bytes));
         let mut picks = picks.iter().peekable();
+        let kept_before = std::mem::take(&mut kept_bytes);
         let mut progress = false;
         // Consecutive ranges of one heap go together, into as few system calls as possible.
         while let Some(first) = picks.next() {
@@ -196,14 +220,18 @@ fn offer(heaps: &[impl AsRef<Inner>], phase: Phase, wanted_bytes: u64) -> Yield 
             let offered = first.heap.protocol().offer(&group[..len]);
             total.bytes += (offered.pages * PAGE_BYTES) as u64;
             progress |= offered.ranges > 0;
-            total.refused |= offered.refused_by.is_some();
+            let is_kept =
+                |candidate: &&Candidate<'_>| candidate.slot.state.glance().phase() == Phase::Volatile;
+            kept_bytes += group[..len].iter().filter(is_kept).map(bytes).sum::<u64>();
+            total.refused |= offered.gave_up;
+            total.unreadable |= offered.unreadable;
             if total.bytes >= wanted_bytes || total.refused {
                 return total;
             }
         }
-        // Offered again, they stay in this phase: once round is enough. Otherwise what could not be offered now, because it
-        // was pinned meanwhile or another process uses it, is found again, until nothing else is.
-        if !progress || phase == Phase::Offered {
+        // Offered again, they stay in this phase: once round is enough. Otherwise what was kept is picked again, with as
+        // much besides, until nothing else is left.
+        if phase == Phase::Offered || !progress && kept_bytes <= kept_before {
             break;
         }
     }
@@ -232,11 +260,11 @@ pub(crate) fn unoffered_bytes(heap: &Inner) -> u64 {
 }
 
 /// Releases the ranges that go first until `wanted_bytes` bytes of memory are free, or none is left. Offered ones first:
-/// they are the coldest.
+/// they are the coldest. Of the last range no more goes than is needed.
 pub(crate) fn release_coldest(heaps: &[impl AsRef<Inner>], wanted_bytes: u64) -> Yield {
     let mut total = Yield::default();
     for phase in [Phase::Offered, Phase::Volatile] {
-        release(heaps, phase, wanted_bytes, |dropped, _| dropped, &mut total);
+        release(heaps, phase, wanted_bytes, Measure::Memory, &mut total);
     }
     total
 }
@@ -244,26 +272,48 @@ pub(crate) fn release_coldest(heaps: &[impl AsRef<Inner>], wanted_bytes: u64) ->
 /// Releases offered ranges only: the coldest go a little before the kernel would take them.
 pub(crate) fn release_offered(heaps: &[impl AsRef<Inner>], wanted_bytes: u64) -> Yield {
     let mut total = Yield::default();
-    release(heaps, Phase::Offered, wanted_bytes, |dropped, _| dropped, &mut total);
+    release(heaps, Phase::Offered, wanted_bytes, Measure::Memory, &mut total);
     total
 }
 
-/// As [`release_coldest`], counted in the length of the ranges, not in what was in memory of them.
+/// As [`release_coldest`], but whole ranges, until they add up to `wanted_bytes` in length.
 pub(crate) fn release_coldest_ranges(heaps: &[impl AsRef<Inner>], wanted_bytes: u64) {
     let mut total = Yield::default();
     for phase in [Phase::Offered, Phase::Volatile] {
-        release(heaps, phase, wanted_bytes, |_, length| length, &mut total);
+        release(heaps, phase, wanted_bytes, Measure::Length, &mut total);
     }
 }
 
-fn release(heaps: &[impl AsRef<Inner>], phase: Phase, wanted_bytes: u64, counts: fn(u64, u64) -> u64, total: &mut Yield) {
+/// What is counted as released.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Measure {
+    /// What was in memory.
+    Memory,
+    /// The length of ranges that are empty now.
+    Length,
+}
+
+fn release(
+    heaps: &[impl AsRef<Inner>],
+    phase: Phase,
+    wanted_bytes: u64,
+    measure: Measure,
+    total: &mut Yield,
+) {
     while total.bytes < wanted_bytes {
         let mut progress = false;
         for pick in Picks::of(heaps, phase, wanted_bytes - total.bytes).iter() {
-            let length = bytes(&pick.candidate);
-            if let Released::Pages(pages) = pick.heap.protocol().release_seen(&pick.candidate) {
+            let pages_max = match measure {
+                Measure::Memory => pages_for(wanted_bytes - total.bytes),
+                Measure::Length => usize::MAX,
+            };
+            let released = pick.heap.protocol().release_seen(&pick.candidate, pages_max);
+            if let Released::Pages(pages) | Released::Part(pages) = released {
                 progress = true;
-                total.bytes += counts((pages * PAGE_BYTES) as u64, length);
+                total.bytes += match measure {
+                    Measure::Memory => (pages * PAGE_BYTES) as u64,
+                    Measure::Length => bytes(&pick.candidate),
+                };
                 if total.bytes >= wanted_bytes {
                     return;
                 }
@@ -283,7 +333,7 @@ pub(crate) fn let_decay(heap: &Inner, offer_ticks: u64, release_ticks: u64) {
         let age = seen.generation().age(now);
         let candidate = Candidate { slot, seen };
         if age >= release_ticks {
-            let _ = heap.protocol().release_seen(&candidate);
+            let _ = heap.protocol().release_seen(&candidate, usize::MAX);
         } else if age >= offer_ticks && seen.phase() == Phase::Volatile {
             let _ = heap.protocol().offer(&[candidate]);
         }

@@ -29,12 +29,6 @@ impl Sleeper {
         Self(AtomicU32::new(NEVER_STARTED))
     }
 
-    /// Somebody else sees to the reclaimer.
-    #[cfg(not(loom))]
-    pub(crate) const fn new_awake() -> Self {
-        Self(AtomicU32::new(AWAKE))
-    }
-
     /// Asleep, for models.
     #[cfg(loom)]
     pub(crate) fn new_asleep() -> Self {
@@ -79,3 +73,6 @@ impl Sleeper {
         self.0.store(NEVER_STARTED, Ordering::Relaxed);
     }
 }
+
+#[cfg(all(test, loom))]
+mod loom_tests;
