@@ -13,7 +13,8 @@ use crate::range::protocol::{Candidate, Protocol, Released};
 use crate::range::sharing;
 use crate::range::slots::{Slot, SlotTable};
 use crate::range::state::{Generation, Phase, Word};
-use crate::reclaim::{Reclaimer, Sleeper, runtime, selection};
+use crate::reclaim::selection::{self, Picks};
+use crate::reclaim::{Reclaimer, Sleeper, runtime};
 use crate::space::{Space, is_large};
 use crate::stats::{Counters, Stats};
 use crate::sync::{AtomicU8, AtomicU64, Ordering};
@@ -228,14 +229,14 @@ impl Heap {
     /// many. Their contents stay until memory is short. Costs about what `madvise(MADV_FREE)` does.
     pub fn offer(&self, bytes: u64) -> u64 {
         self.inner.enter_process();
-        selection::offer_coldest(&[&self.inner], bytes).bytes
+        selection::offer_coldest(&mut Picks::new(), &[&self.inner], bytes).bytes
     }
 
     /// Drops the contents of the coldest ranges now, until `bytes` bytes of memory are free again, or nothing is left.
     /// Returns how many. Offered ranges go first.
     pub fn reclaim(&self, bytes: u64) -> u64 {
         self.inner.enter_process();
-        selection::release_coldest(&[&self.inner], bytes).bytes
+        selection::release_coldest(&mut Picks::new(), &[&self.inner], bytes).bytes
     }
 
     /// Drops the contents of all ranges that are not pinned. Returns the bytes of memory freed.

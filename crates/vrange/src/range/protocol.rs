@@ -3,6 +3,9 @@
 //! The [state](super::state) says who may act; this file acts: it reads pages, calls the system, and ends each claim
 //! that it began. Policy (which range, when) is not known here.
 
+use std::ops::Range;
+
+use arrayvec::ArrayVec;
 use vrange_os::{OsError, PAGE_BYTES, Span, System};
 
 use super::gate::Gate;
@@ -10,7 +13,7 @@ use super::page_map::{Page, Words};
 use super::sharing;
 use super::slots::Slot;
 use super::state::{BeginPin, BeginRelease, Generation, Phase, Word};
-use super::witness::{Memory, Rescued, note, note_by_contents, rescue};
+use super::witness::{Memory, Part, Rescued, note, note_by_contents, rescue};
 use crate::stats::Counters;
 
 /// Pages that are offered or released between two looks at whether a pinner waits. With 4 KiB pages a piece takes about
@@ -45,8 +48,8 @@ struct Claimed<'a> {
 }
 
 impl<'a> Claimed<'a> {
-    fn new(slot: &'a Slot, resident: usize) -> Self {
-        Self { slot, resident, reached: 0, offered_before: slot.offered_pages(), tried: 0 }
+    fn new(slot: &'a Slot) -> Self {
+        Self { slot, resident: 0, reached: 0, offered_before: slot.offered_pages(), tried: 0 }
     }
 }
 
@@ -149,50 +152,50 @@ impl Protocol<'_> {
 
     /// Offers several small ranges with one system call. Returns the first refusal, if there was one.
     fn offer_batch(&self, batch: &[Candidate<'_>], total: &mut OfferTotal) -> Option<OsError> {
-        let mut refused = None;
-        let mut spans = [const { Span::new(0, 0) }; BATCH_RANGES];
-        let mut claims: [Option<Claimed<'_>>; BATCH_RANGES] = [None; BATCH_RANGES];
-        let mut count = 0;
+        let mut claims = ArrayVec::<Claimed<'_>, BATCH_RANGES>::new();
+        let mut parts = ArrayVec::<Part<'_>, BATCH_RANGES>::new();
         for candidate in batch {
             let slot = candidate.slot;
             if slot.state.begin_offer(candidate.seen).is_none() {
                 continue;
             }
-            let mut claim = Claimed::new(slot, 0);
+            let claim = Claimed::new(slot);
             if slot.state.is_cancelled() || !self.may_offer(candidate) {
                 self.end_offer(&claim, total);
                 continue;
             }
-            // SAFETY: the range is claimed.
-            match unsafe { self.note_unnoted(slot, 0..slot.pages()) } {
-                Ok(resident) => claim.resident = resident,
-                Err(error) => {
-                    refused = refused.or(Some(error));
-                    total.unreadable = true;
-                    self.put_back(&claim);
-                    continue;
-                }
-            }
+            // SAFETY: the claim keeps the map.
+            let map = unsafe { slot.map() };
+            parts.push(Part::new(slot.memory(), claim.offered_before..slot.pages(), map));
+            claims.push(claim);
+        }
+        // SAFETY: the ranges are claimed.
+        if let Err(error) = unsafe { note(self.system, &mut parts) } {
+            total.unreadable = true;
+            claims.iter().for_each(|claim| self.put_back(claim));
+            return Some(error);
+        }
+        let mut spans = ArrayVec::<Span, BATCH_RANGES>::new();
+        for (claim, part) in claims.iter_mut().zip(&parts) {
+            claim.resident = part.resident;
+            claim.tried = claim.slot.pages();
             // Before the call: in a child forked during it, these pages may have been offered.
-            slot.set_offered_pages(slot.pages());
-            claim.tried = slot.pages();
-            spans[count] = slot.memory().span();
-            claims[count] = Some(claim);
-            count += 1;
+            claim.slot.set_offered_pages(claim.tried);
+            push_joined(&mut spans, claim.slot.memory().span());
         }
         // SAFETY: all spans are claimed ranges, noted, whose owners have agreed that their contents may go.
-        let offered = unsafe { self.system.offer(&spans[..count]) };
+        let offered = unsafe { self.system.offer(&spans) };
         let mut left = offered.pages;
-        for mut claim in claims.into_iter().flatten() {
+        for claim in &mut claims {
             claim.reached = left.min(claim.tried);
             left -= claim.reached;
             if claim.reached == claim.tried {
-                self.end_offer(&claim, total);
+                self.end_offer(claim, total);
             } else {
-                self.put_back(&claim);
+                self.put_back(claim);
             }
         }
-        refused.or(offered.stopped_by)
+        offered.stopped_by
     }
 
     /// Offers one large range piece by piece, so that a pinner need not wait for the whole. Returns the refusal, if there
@@ -200,12 +203,12 @@ impl Protocol<'_> {
     fn offer_in_pieces(&self, candidate: &Candidate<'_>, total: &mut OfferTotal) -> Option<OsError> {
         let slot = candidate.slot;
         slot.state.begin_offer(candidate.seen)?;
-        let mut claim = Claimed::new(slot, 0);
+        let mut claim = Claimed::new(slot);
         let may_offer = self.may_offer(candidate);
         while may_offer && claim.reached < slot.pages() && !slot.state.is_cancelled() {
             let piece = piece_at(slot, claim.reached);
             // SAFETY: the range is claimed.
-            let resident = match unsafe { self.note_unnoted(slot, piece.clone()) } {
+            let resident = match unsafe { self.note_unnoted(slot, piece.clone(), claim.offered_before) } {
                 Ok(resident) => resident,
                 Err(error) => {
                     total.unreadable = true;
@@ -278,15 +281,21 @@ impl Protocol<'_> {
     ///
     /// # Safety
     /// The range is claimed.
-    unsafe fn note_unnoted(&self, slot: &Slot, pages: std::ops::Range<usize>) -> Result<usize, OsError> {
-        let fresh = pages.start.max(slot.offered_pages())..pages.end;
+    unsafe fn note_unnoted(
+        &self,
+        slot: &Slot,
+        pages: Range<usize>,
+        noted_before: usize,
+    ) -> Result<usize, OsError> {
+        let fresh = pages.start.max(noted_before)..pages.end;
         if fresh.is_empty() {
             return Ok(0);
         }
         // SAFETY: the claim keeps the map.
-        let map = unsafe { slot.map() };
+        let mut part = Part::new(slot.memory(), fresh, unsafe { slot.map() });
         // SAFETY: passed on from the caller.
-        unsafe { note(self.system, slot.memory(), fresh, map) }
+        unsafe { note(self.system, std::slice::from_mut(&mut part)) }?;
+        Ok(part.resident)
     }
 
     /// Drops the contents of a range now, if nobody has pinned it.
@@ -324,10 +333,10 @@ impl Protocol<'_> {
         let mut refused = false;
         while reached < slot.pages() && gone.resident < pages_max && !slot.state.is_cancelled() {
             let piece = piece_at(slot, reached);
-            let fresh = piece.start.max(offered_before)..piece.end;
-            if !fresh.is_empty() {
-                // SAFETY: the range is claimed.
-                unsafe { note_somehow(self.system, slot.memory(), fresh, map) };
+            // SAFETY: the range is claimed.
+            if unsafe { self.note_unnoted(slot, piece.clone(), offered_before) }.is_err() {
+                // SAFETY: as above.
+                unsafe { note_by_contents(slot.memory(), piece.start.max(offered_before)..piece.end, map) };
             }
             slot.set_offered_pages(piece.end.max(offered_before));
             // SAFETY: a claimed range, noted, whose owner has agreed that its contents may go.
@@ -392,18 +401,6 @@ impl Protocol<'_> {
     }
 }
 
-/// Notes what pages hold, by contents alone where the page table cannot be read.
-///
-/// # Safety
-/// The range is claimed.
-unsafe fn note_somehow(system: &dyn System, memory: Memory, pages: std::ops::Range<usize>, map: Words<'_>) {
-    // SAFETY: passed on from the caller.
-    if unsafe { note(system, memory, pages.clone(), map) }.is_err() {
-        // SAFETY: passed on from the caller.
-        unsafe { note_by_contents(memory, pages, map) };
-    }
-}
-
 /// What went with a release, in pages.
 #[derive(Clone, Copy, Debug, Default)]
 struct Gone {
@@ -413,7 +410,7 @@ struct Gone {
 
 impl Gone {
     /// Notes that a piece was dropped, and counts it.
-    fn add(&mut self, map: Words<'_>, piece: std::ops::Range<usize>) {
+    fn add(&mut self, map: Words<'_>, piece: Range<usize>) {
         for page in piece {
             match map.get(page) {
                 Page::Witnessed => {
@@ -431,6 +428,16 @@ impl Gone {
     }
 }
 
+/// Appends a span, as a part of the last one if it begins where that ends.
+fn push_joined(spans: &mut ArrayVec<Span, BATCH_RANGES>, span: Span) {
+    match spans.last_mut() {
+        Some(last) if last.end() == span.address() => {
+            *last = Span::new(last.address(), last.pages() + span.pages());
+        }
+        _ => spans.push(span),
+    }
+}
+
 /// How many ranges from the first on go into one system call: as many as make a piece. 0: the first is larger.
 fn batch_length(candidates: &[Candidate<'_>]) -> usize {
     let mut pages = 0;
@@ -445,7 +452,7 @@ fn batch_length(candidates: &[Candidate<'_>]) -> usize {
 }
 
 /// The piece of a range that starts at page `start`.
-fn piece_at(slot: &Slot, start: usize) -> std::ops::Range<usize> {
+fn piece_at(slot: &Slot, start: usize) -> Range<usize> {
     let pages = slot.pages();
     let piece = if pages * PAGE_BYTES >= vrange_os::HUGE_PAGE_BYTES { PIECE_PAGES_HUGE } else { PIECE_PAGES };
     start..pages.min(start + piece)

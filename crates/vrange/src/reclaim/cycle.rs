@@ -8,7 +8,7 @@ use vrange_os::process::{self, ProcessId};
 use vrange_os::{Span, clock};
 
 use super::reserve::{Need, Reserve, Target};
-use super::selection;
+use super::selection::{self, Picks};
 use crate::heap::{Content, Inner};
 use crate::pressure::{Level, Readers};
 
@@ -50,6 +50,7 @@ pub(crate) struct Cycle {
     process: ProcessId,
     readers: Option<Readers>,
     reserve: Reserve,
+    picks: Picks,
     ticks: TickRate,
     rare_due: Instant,
     /// Bytes offered by the last turn.
@@ -71,6 +72,7 @@ impl Cycle {
             process: process::current(),
             readers: None,
             reserve: Reserve::new(processors),
+            picks: Picks::new(),
             ticks: TickRate::start(),
             rare_due: Instant::now(),
             offered_last: 0,
@@ -100,11 +102,12 @@ impl Cycle {
         // Offers first: they make headroom. Releases only make what is offered quicker to have.
         if need.offer_bytes > 0 {
             let bytes = need.offer_bytes.min(OFFER_STEP_BYTES);
-            let offered = selection::offer_coldest(heaps, bytes);
+            let offered = selection::offer_coldest(&mut self.picks, heaps, bytes);
             step.offered_bytes += offered.bytes;
             if offered.unreadable {
                 step.released_bytes +=
-                    selection::release_coldest(heaps, bytes - offered.bytes.min(bytes)).bytes;
+                    selection::release_coldest(&mut self.picks, heaps, bytes - offered.bytes.min(bytes))
+                        .bytes;
             }
         }
         if let Some(target) = need.release {
@@ -155,7 +158,11 @@ impl Cycle {
     fn release_ahead(&mut self, heaps: &[Arc<Inner>], target: Target) -> u64 {
         let mut released = 0;
         while released < target.bytes {
-            let step = selection::release_offered(heaps, RELEASE_STEP_BYTES.min(target.bytes - released));
+            let step = selection::release_offered(
+                &mut self.picks,
+                heaps,
+                RELEASE_STEP_BYTES.min(target.bytes - released),
+            );
             released += step.bytes;
             if step.bytes == 0 || self.free_bytes_of(&target) >= target.free_bytes {
                 break;
@@ -191,9 +198,12 @@ impl Cycle {
         match self.undone_turns {
             // The kernel's counters lag; the next reading may show what this turn has offered.
             1..4 => {}
-            4 => step.offered_bytes += selection::offer_again(heaps, totals.offered).bytes,
+            4 => step.offered_bytes += selection::offer_again(&mut self.picks, heaps, totals.offered).bytes,
             5..8 => {}
-            _ => step.released_bytes += selection::release_offered(heaps, RELEASE_STEP_BYTES).bytes,
+            _ => {
+                step.released_bytes +=
+                    selection::release_offered(&mut self.picks, heaps, RELEASE_STEP_BYTES).bytes
+            }
         }
     }
 

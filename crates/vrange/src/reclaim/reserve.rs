@@ -107,13 +107,14 @@ impl Reserve {
             LevelKind::Cgroup { .. } => (6, CGROUP_LOW_BYTES),
         };
         let by_size = (level.limit_bytes / share).clamp(*bounds.start(), *bounds.end());
+        let usual_bytes = self.wanted_bytes.unwrap_or(by_size).min(level.limit_bytes / 2);
         let low_bytes = match self.wanted_bytes {
-            Some(wanted) => wanted,
-            None => by_size + self.throttled_bytes() + self.missed_bytes(),
+            Some(_) => usual_bytes,
+            None => (by_size + self.throttled_bytes() + self.missed_bytes()).min(level.limit_bytes / 2),
         };
-        let low_bytes = low_bytes.min(level.limit_bytes / 2);
         let high_bytes = low_bytes + low_bytes * 2 / 5;
-        Marks { low_bytes, high_bytes, free_bytes: low_bytes + low_bytes / 5 }
+        // Offering early costs nothing but time, so a late reclaimer offers more. What is released is lost.
+        Marks { low_bytes, high_bytes, free_bytes: usual_bytes + usual_bytes / 5 }
     }
 
     /// What others can fault in while this process waits for processor time.

@@ -4,15 +4,16 @@
 //! finds the age beyond which there is enough, and the ranges beyond it are sorted, so that they are offered, and so taken by
 //! the kernel, in order.
 
+use arrayvec::ArrayVec;
 use vrange_os::PAGE_BYTES;
 
 use crate::heap::{Inner, Order};
 use crate::range::protocol::{Candidate, Released};
 use crate::range::sharing;
-use crate::range::state::{Generation, Phase};
+use crate::range::state::{Generation, Phase, Word};
 
 /// Ranges that one pass picks. More are picked by further passes.
-const PICKED_MAX: usize = 512;
+const PICKED_MAX: usize = 4096;
 
 /// Each power of two of the age is divided into this many classes.
 const CLASSES_PER_OCTAVE: usize = 8;
@@ -63,56 +64,66 @@ fn rank(heap: &Inner, generation: Generation, now: Generation) -> u64 {
     }
 }
 
-/// A picked range, with its rank and its heap.
-#[derive(Clone, Copy)]
-struct Picked<'a> {
+/// A picked range.
+#[derive(Clone, Copy, Debug)]
+struct Pick {
     rank: u64,
-    heap: &'a Inner,
-    candidate: Candidate<'a>,
+    /// Number of its heap among those that were looked at.
+    heap: usize,
+    /// Number of its slot.
+    slot: usize,
+    seen: Word,
 }
 
-/// The ranges of the highest rank, sorted, in a fixed place: the reclaimer must not allocate while memory is short.
-struct Picks<'a> {
-    picked: [Option<Picked<'a>>; PICKED_MAX],
-    len: usize,
+impl Pick {
+    fn candidate<'a>(&self, heaps: &'a [impl AsRef<Inner>]) -> Candidate<'a> {
+        Candidate { slot: heaps[self.heap].as_ref().table.get(self.slot), seen: self.seen }
+    }
 }
 
-impl<'a> Picks<'a> {
-    /// The ranges in one of `phases`, highest rank first: as many as hold `wanted_bytes`, or fit.
-    fn of(heaps: &'a [impl AsRef<Inner>], phase: Phase, wanted_bytes: u64) -> Self {
+/// Room for the picked ranges, highest rank first. The reclaimer has one for good: it must not allocate while memory is
+/// short.
+#[derive(Debug)]
+pub(crate) struct Picks {
+    picked: Vec<Pick>,
+}
+
+impl Picks {
+    /// Allocates the room, about 130 KB.
+    pub(crate) fn new() -> Self {
+        Self { picked: Vec::with_capacity(PICKED_MAX) }
+    }
+
+    /// Picks the ranges in `phase` with the highest rank: as many as hold `wanted_bytes`, or fit.
+    fn pick(&mut self, heaps: &[impl AsRef<Inner>], phase: Phase, wanted_bytes: u64) {
+        self.picked.clear();
         let now = Inner::now();
         let mut histogram = Histogram::new();
-        each(heaps, phase, |heap, candidate| {
-            histogram.add(rank(heap, candidate.seen.generation(), now), bytes(&candidate));
+        each(heaps, phase, |pick, candidate| {
+            histogram.add(rank(heaps[pick.heap].as_ref(), pick.seen.generation(), now), bytes(&candidate));
         });
         let cut = histogram.cut(wanted_bytes);
-        let mut picks = Self { picked: [None; PICKED_MAX], len: 0 };
-        each(heaps, phase, |heap, candidate| {
-            let rank = rank(heap, candidate.seen.generation(), now);
-            if class(rank) >= cut {
-                picks.insert(Picked { rank, heap, candidate });
+        each(heaps, phase, |mut pick, _| {
+            pick.rank = rank(heaps[pick.heap].as_ref(), pick.seen.generation(), now);
+            if class(pick.rank) >= cut {
+                self.insert(pick);
             }
         });
-        picks.sort();
-        picks
+        // By slot within a rank: ranges that were unpinned together tend to lie together.
+        self.picked.sort_unstable_by_key(|pick| (std::cmp::Reverse(pick.rank), pick.heap, pick.slot));
     }
 
     /// Keeps the highest ranks: a heap whose root is the lowest of them, once it is full.
-    fn insert(&mut self, pick: Picked<'a>) {
-        if self.len < PICKED_MAX {
-            self.picked[self.len] = Some(pick);
-            self.len += 1;
-            if self.len == PICKED_MAX {
+    fn insert(&mut self, pick: Pick) {
+        if self.picked.len() < PICKED_MAX {
+            self.picked.push(pick);
+            if self.picked.len() == PICKED_MAX {
                 (0..PICKED_MAX / 2).rev().for_each(|root| self.sift_down(root));
             }
-        } else if self.rank_at(0) < pick.rank {
-            self.picked[0] = Some(pick);
+        } else if self.picked[0].rank < pick.rank {
+            self.picked[0] = pick;
             self.sift_down(0);
         }
-    }
-
-    fn rank_at(&self, index: usize) -> u64 {
-        self.picked[index].map_or(u64::MAX, |pick| pick.rank)
     }
 
     fn sift_down(&mut self, mut root: usize) {
@@ -120,21 +131,13 @@ impl<'a> Picks<'a> {
             let children = [2 * root + 1, 2 * root + 2];
             let lowest = children
                 .into_iter()
-                .filter(|child| *child < self.len)
-                .min_by_key(|child| self.rank_at(*child))
-                .filter(|child| self.rank_at(*child) < self.rank_at(root));
+                .filter(|child| *child < self.picked.len())
+                .min_by_key(|child| self.picked[*child].rank)
+                .filter(|child| self.picked[*child].rank < self.picked[root].rank);
             let Some(child) = lowest else { return };
             self.picked.swap(root, child);
             root = child;
         }
-    }
-
-    fn sort(&mut self) {
-        self.picked[..self.len].sort_unstable_by_key(|pick| std::cmp::Reverse(pick.map(|pick| pick.rank)));
-    }
-
-    fn iter(&self) -> impl Iterator<Item = Picked<'a>> + '_ {
-        self.picked[..self.len].iter().copied().flatten()
     }
 }
 
@@ -147,16 +150,16 @@ fn bytes(candidate: &Candidate<'_>) -> u64 {
     (candidate.slot.pages() * PAGE_BYTES) as u64
 }
 
-fn each<'a>(heaps: &'a [impl AsRef<Inner>], phase: Phase, mut visit: impl FnMut(&'a Inner, Candidate<'a>)) {
-    for heap in heaps {
-        let heap = heap.as_ref();
-        heap.for_each_unpinned(|slot, seen| {
+fn each(heaps: &[impl AsRef<Inner>], phase: Phase, mut visit: impl FnMut(Pick, Candidate<'_>)) {
+    for (heap, inner) in heaps.iter().enumerate() {
+        for (number, slot) in inner.as_ref().table.iter() {
+            let seen = slot.state.glance();
             // An offer that was stopped half-way, by a pin that then did not wait, is still to be finished.
             let unfinished = phase == Phase::Volatile && slot.unoffered_pages(seen) > 0;
             if seen.phase() == phase || unfinished {
-                visit(heap, Candidate { slot, seen });
+                visit(Pick { rank: 0, heap, slot: number, seen }, Candidate { slot, seen });
             }
-        });
+        }
     }
 }
 
@@ -175,78 +178,92 @@ pub(crate) struct Yield {
 const OFFERED_AT_ONCE: usize = 64;
 
 /// Offers the ranges that go first until `wanted_bytes` bytes in memory are offered, or none is left.
-pub(crate) fn offer_coldest(heaps: &[impl AsRef<Inner>], wanted_bytes: u64) -> Yield {
-    offer(heaps, Phase::Volatile, wanted_bytes)
+pub(crate) fn offer_coldest(picks: &mut Picks, heaps: &[impl AsRef<Inner>], wanted_bytes: u64) -> Yield {
+    let mut total = Yield::default();
+    // Bytes picked that could not be offered now, because they were pinned meanwhile or another process uses them.
+    let mut kept_bytes = 0;
+    while total.bytes < wanted_bytes && !total.refused {
+        picks.pick(heaps, Phase::Volatile, (wanted_bytes - total.bytes).saturating_add(kept_bytes));
+        let left_bytes = wanted_bytes - total.bytes;
+        let round = offer_picked(picks, heaps, left_bytes, &mut total);
+        // What was kept is picked again, with as much besides, until nothing else is left.
+        if round.ranges == 0 && round.kept_bytes <= kept_bytes {
+            break;
+        }
+        kept_bytes = round.kept_bytes;
+    }
+    total
+}
+
+/// Offers again what was offered before: an offer can come undone, for example when a huge page is made of the pages. Once
+/// round the coldest.
+pub(crate) fn offer_again(picks: &mut Picks, heaps: &[impl AsRef<Inner>], wanted_bytes: u64) -> Yield {
+    let mut total = Yield::default();
+    picks.pick(heaps, Phase::Offered, wanted_bytes);
+    offer_picked(picks, heaps, wanted_bytes, &mut total);
+    total
 }
 
 /// Offers what processes that share it have offered: see [`sharing`]. Nothing is freed until all have.
 pub(crate) fn offer_what_others_have(heaps: &[impl AsRef<Inner>]) -> u64 {
     let mut pages = 0;
-    each(heaps, Phase::Volatile, |heap, candidate| {
+    each(heaps, Phase::Volatile, |pick, candidate| {
         if candidate.seen.is_shared() && sharing::is_offered_elsewhere(candidate.slot) {
-            pages += heap.protocol().offer(&[candidate]).pages;
+            pages += heaps[pick.heap].as_ref().protocol().offer(&[candidate]).pages;
         }
     });
     (pages * PAGE_BYTES) as u64
 }
 
-/// Offers again what was offered before: an offer can come undone, for example when a huge page is made of the pages.
-pub(crate) fn offer_again(heaps: &[impl AsRef<Inner>], wanted_bytes: u64) -> Yield {
-    offer(heaps, Phase::Offered, wanted_bytes)
+/// One round over the picked ranges.
+struct Round {
+    ranges: usize,
+    kept_bytes: u64,
 }
 
-fn offer(heaps: &[impl AsRef<Inner>], phase: Phase, wanted_bytes: u64) -> Yield {
-    let mut total = Yield::default();
-    // Bytes picked that could not be offered now, because they were pinned meanwhile or another process uses them.
-    let mut kept_bytes = 0;
-    while total.bytes < wanted_bytes && !total.refused {
-        let picks = Picks::of(heaps, phase, (wanted_bytes - total.bytes).saturating_add(kept_bytes));
-        let mut picks = picks.iter().peekable();
-        let kept_before = std::mem::take(&mut kept_bytes);
-        let mut progress = false;
-        // Consecutive ranges of one heap go together, into as few system calls as possible.
-        while let Some(first) = picks.next() {
-            let mut group = [first.candidate; OFFERED_AT_ONCE];
-            let mut len = 1;
-            let mut group_bytes = bytes(&first.candidate);
-            while len < OFFERED_AT_ONCE
-                && total.bytes + group_bytes < wanted_bytes
-                && let Some(next) = picks.next_if(|next| std::ptr::eq(next.heap, first.heap))
-            {
-                group[len] = next.candidate;
-                group_bytes += bytes(&next.candidate);
-                len += 1;
-            }
-            let offered = first.heap.protocol().offer(&group[..len]);
-            total.bytes += (offered.pages * PAGE_BYTES) as u64;
-            progress |= offered.ranges > 0;
-            let is_kept =
-                |candidate: &&Candidate<'_>| candidate.slot.state.glance().phase() == Phase::Volatile;
-            kept_bytes += group[..len].iter().filter(is_kept).map(bytes).sum::<u64>();
-            total.refused |= offered.gave_up;
-            total.unreadable |= offered.unreadable;
-            if total.bytes >= wanted_bytes || total.refused {
-                return total;
-            }
+fn offer_picked(picks: &Picks, heaps: &[impl AsRef<Inner>], wanted_bytes: u64, total: &mut Yield) -> Round {
+    let mut round = Round { ranges: 0, kept_bytes: 0 };
+    let mut offered_bytes = 0;
+    let mut left = picks.picked.iter().peekable();
+    // Consecutive ranges of one heap go together, into as few system calls as possible.
+    while let Some(first) = left.next() {
+        let mut group = ArrayVec::<Candidate<'_>, OFFERED_AT_ONCE>::new();
+        group.push(first.candidate(heaps));
+        let mut group_bytes = bytes(&group[0]);
+        while !group.is_full()
+            && offered_bytes + group_bytes < wanted_bytes
+            && let Some(next) = left.next_if(|next| next.heap == first.heap)
+        {
+            let candidate = next.candidate(heaps);
+            group_bytes += bytes(&candidate);
+            group.push(candidate);
         }
-        // Offered again, they stay in this phase: once round is enough. Otherwise what was kept is picked again, with as
-        // much besides, until nothing else is left.
-        if phase == Phase::Offered || !progress && kept_bytes <= kept_before {
+        let offered = heaps[first.heap].as_ref().protocol().offer(&group);
+        offered_bytes += (offered.pages * PAGE_BYTES) as u64;
+        round.ranges += offered.ranges;
+        let is_kept = |candidate: &&Candidate<'_>| candidate.slot.state.glance().phase() == Phase::Volatile;
+        round.kept_bytes += group.iter().filter(is_kept).map(bytes).sum::<u64>();
+        total.refused |= offered.gave_up;
+        total.unreadable |= offered.unreadable;
+        if offered_bytes >= wanted_bytes || total.refused {
             break;
         }
     }
-    total
+    total.bytes += offered_bytes;
+    round
 }
 
 /// Offers ranges of a heap until at most `left_bytes` are volatile and not offered. Returns how many bytes still are.
 pub(crate) fn offer_down_to(heap: &Inner, left_bytes: u64) -> u64 {
+    let mut picks = Picks::new();
     loop {
         let unoffered = unoffered_bytes(heap);
         if unoffered <= left_bytes {
             return unoffered;
         }
         // Ranges may be longer than what is in memory of them, so progress is counted in ranges' lengths here.
-        if offer_coldest(&[heap], unoffered - left_bytes).refused || unoffered_bytes(heap) >= unoffered {
+        let refused = offer_coldest(&mut picks, &[heap], unoffered - left_bytes).refused;
+        if refused || unoffered_bytes(heap) >= unoffered {
             return unoffered_bytes(heap);
         }
     }
@@ -261,26 +278,26 @@ pub(crate) fn unoffered_bytes(heap: &Inner) -> u64 {
 
 /// Releases the ranges that go first until `wanted_bytes` bytes of memory are free, or none is left. Offered ones first:
 /// they are the coldest. Of the last range no more goes than is needed.
-pub(crate) fn release_coldest(heaps: &[impl AsRef<Inner>], wanted_bytes: u64) -> Yield {
+pub(crate) fn release_coldest(picks: &mut Picks, heaps: &[impl AsRef<Inner>], wanted_bytes: u64) -> Yield {
     let mut total = Yield::default();
     for phase in [Phase::Offered, Phase::Volatile] {
-        release(heaps, phase, wanted_bytes, Measure::Memory, &mut total);
+        release(picks, heaps, phase, wanted_bytes, Measure::Memory, &mut total);
     }
     total
 }
 
 /// Releases offered ranges only: the coldest go a little before the kernel would take them.
-pub(crate) fn release_offered(heaps: &[impl AsRef<Inner>], wanted_bytes: u64) -> Yield {
+pub(crate) fn release_offered(picks: &mut Picks, heaps: &[impl AsRef<Inner>], wanted_bytes: u64) -> Yield {
     let mut total = Yield::default();
-    release(heaps, Phase::Offered, wanted_bytes, Measure::Memory, &mut total);
+    release(picks, heaps, Phase::Offered, wanted_bytes, Measure::Memory, &mut total);
     total
 }
 
 /// As [`release_coldest`], but whole ranges, until they add up to `wanted_bytes` in length.
 pub(crate) fn release_coldest_ranges(heaps: &[impl AsRef<Inner>], wanted_bytes: u64) {
-    let mut total = Yield::default();
+    let (mut picks, mut total) = (Picks::new(), Yield::default());
     for phase in [Phase::Offered, Phase::Volatile] {
-        release(heaps, phase, wanted_bytes, Measure::Length, &mut total);
+        release(&mut picks, heaps, phase, wanted_bytes, Measure::Length, &mut total);
     }
 }
 
@@ -294,6 +311,7 @@ enum Measure {
 }
 
 fn release(
+    picks: &mut Picks,
     heaps: &[impl AsRef<Inner>],
     phase: Phase,
     wanted_bytes: u64,
@@ -302,17 +320,19 @@ fn release(
 ) {
     while total.bytes < wanted_bytes {
         let mut progress = false;
-        for pick in Picks::of(heaps, phase, wanted_bytes - total.bytes).iter() {
+        picks.pick(heaps, phase, wanted_bytes - total.bytes);
+        for pick in &picks.picked {
+            let candidate = pick.candidate(heaps);
             let pages_max = match measure {
                 Measure::Memory => pages_for(wanted_bytes - total.bytes),
                 Measure::Length => usize::MAX,
             };
-            let released = pick.heap.protocol().release_seen(&pick.candidate, pages_max);
+            let released = heaps[pick.heap].as_ref().protocol().release_seen(&candidate, pages_max);
             if let Released::Pages(pages) | Released::Part(pages) = released {
                 progress = true;
                 total.bytes += match measure {
                     Measure::Memory => (pages * PAGE_BYTES) as u64,
-                    Measure::Length => bytes(&pick.candidate),
+                    Measure::Length => bytes(&candidate),
                 };
                 if total.bytes >= wanted_bytes {
                     return;
