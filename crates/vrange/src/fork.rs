@@ -17,7 +17,7 @@ use vrange_os::process;
 
 use crate::heap::Inner;
 use crate::reclaim::runtime;
-use crate::sync::{AtomicU8, AtomicU64, Ordering};
+use crate::sync::{AtomicU8, AtomicU64, Ordering, thread};
 
 /// With the identity of a process: one of its threads is putting the copy right. (A child that is forked meanwhile has another
 /// identity, so it does not wait for that thread, which it does not have.)
@@ -52,7 +52,8 @@ impl Owner {
     #[cold]
     fn take_over(&self, recover: impl FnOnce()) {
         let current = process::current().as_u64();
-        let seen = self.process.load(Ordering::Acquire); // Acquire: as in `enter`.
+        // Acquire pairs with the Release below.
+        let seen = self.process.load(Ordering::Acquire);
         if seen == current {
             return;
         }
@@ -64,8 +65,9 @@ impl Owner {
             // Release pairs with the Acquire in `enter`.
             self.process.store(current, Ordering::Release);
         } else {
+            // Acquire pairs with the Release above, in another thread.
             while self.process.load(Ordering::Acquire) != current {
-                std::thread::yield_now();
+                thread::yield_now();
             }
         }
     }

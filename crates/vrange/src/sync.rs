@@ -5,6 +5,9 @@ pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, A
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
+#[cfg(not(loom))]
+pub(crate) use std::thread;
+
 /// Orders a store before a later load of another location, on both sides of a handshake of the form "I publish, then look
 /// whether you sleep" and "I say that I sleep, then look whether there is work".
 ///
@@ -12,6 +15,7 @@ pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, At
 /// weakens `SeqCst` accesses to acquire and release and only knows fences; for it, this is one.
 #[inline(always)]
 pub(crate) fn sequential_point() {
+    // SeqCst pairs with the same fence on the other side of the handshake.
     #[cfg(loom)]
     loom::sync::atomic::fence(Ordering::SeqCst);
 }
@@ -34,7 +38,7 @@ pub(crate) fn wake_all(word: &AtomicU32) {
 /// Miri has no futexes: look again after somebody else has run.
 #[cfg(miri)]
 pub(crate) fn wait_while(_word: &AtomicU32, _seen: u32) {
-    std::thread::yield_now();
+    thread::yield_now();
 }
 
 #[cfg(miri)]

@@ -82,6 +82,11 @@ impl PlainBuffer {
         self.buffer.as_ptr().addr() + page * PAGE_BYTES
     }
 
+    pub(super) fn is_noted_lost(&self, page: usize) -> bool {
+        // SAFETY: the buffer is borrowed, so its range exists.
+        unsafe { self.buffer.slot().map() }.get(page) == Page::Lost
+    }
+
     fn word(&self) -> Word {
         self.buffer.slot().state.glance()
     }
@@ -97,7 +102,7 @@ impl PlainBuffer {
             match plain.fate {
                 Fate::Kept => assert_ne!(noted, Page::Lost, "page {page} is there"),
                 Fate::Taken => {
-                    assert_eq!((noted, described), (Page::Witnessed, true), "page {page} was taken")
+                    assert_eq!((noted, described), (Page::Witnessed, true), "page {page} was taken");
                 }
                 Fate::Lost => assert_eq!(noted, Page::Lost, "page {page} is lost"),
             }

@@ -331,23 +331,26 @@ impl Machine {
     }
 
     /// Takes over what the heap did by itself, after checking that it may: ranges that are not in use may have been
-    /// offered or released.
+    /// offered, or released as a whole or in part. (Whether their bytes are gone as noted is seen at the next pin.)
     fn follow(&mut self) {
         for plain in &mut self.buffers {
             let now = plain.buffer.phase();
             match (plain.phase, now) {
-                (before, now) if before == now => {}
-                (Phase::Volatile, Phase::Offered) => plain.phase = now,
-                (Phase::Volatile | Phase::Offered, Phase::Empty) => {
-                    plain.phase = now;
-                    for page in &mut plain.pages {
-                        if page.has_contents() && page.fate != Fate::Lost {
-                            page.fate = Fate::Lost;
-                            self.totals.released += 1;
-                        }
+                (Phase::Empty | Phase::Pinned, _) => assert_eq!(plain.phase, now),
+                (Phase::Offered, Phase::Volatile) => panic!("an offer cannot be undone without a pin"),
+                _ => {}
+            }
+            plain.phase = now;
+            if matches!(now, Phase::Offered | Phase::Empty) {
+                let released =
+                    (0..plain.pages.len()).filter(|page| now == Phase::Empty || plain.is_noted_lost(*page));
+                for page in released.collect::<Vec<_>>() {
+                    let page = &mut plain.pages[page];
+                    if page.has_contents() && page.fate != Fate::Lost {
+                        page.fate = Fate::Lost;
+                        self.totals.released += 1;
                     }
                 }
-                (before, now) => panic!("{before:?} became {now:?}"),
             }
         }
     }

@@ -46,10 +46,12 @@ pub(crate) unsafe fn add_zero(word: *mut u64) -> u64 {
     }
     #[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
     {
-        // SAFETY: by the caller's promise. The zero is hidden from the optimizer, so the addition is not idempotent in
-        // its eyes.
-        unsafe { std::sync::atomic::AtomicU64::from_ptr(word) }
-            .fetch_add(std::hint::black_box(0), std::sync::atomic::Ordering::AcqRel)
+        use crate::sync::{AtomicU64, Ordering};
+        // SAFETY: by the caller's promise.
+        let word = unsafe { AtomicU64::from_ptr(word) };
+        // The zero is hidden from the optimizer, so the addition is not idempotent in its eyes. Relaxed: what counts is
+        // the value, and that the store happens.
+        word.fetch_add(std::hint::black_box(0), Ordering::Relaxed)
     }
 }
 

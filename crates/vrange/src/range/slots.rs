@@ -34,9 +34,10 @@ impl Slot {
     /// Describes a new range. The caller owns the slot, which is free.
     pub(crate) fn occupy(&self, base: *mut u8, pages: u32) {
         self.map.allocate(pages as usize);
-        // Relaxed, all five: `publish` releases them.
+        // Relaxed, here and below: `publish` releases them.
         self.base.store(base, Ordering::Relaxed);
         self.pages.store(pages, Ordering::Relaxed);
+        // Relaxed: as above.
         self.offered_pages.store(0, Ordering::Relaxed);
         self.inherited.store(0, Ordering::Relaxed);
         self.share.store(std::ptr::null_mut(), Ordering::Relaxed);

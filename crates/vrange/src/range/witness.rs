@@ -5,12 +5,12 @@
 //! intact. Nothing is ever planted in the user's bytes.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use vrange_os::{OsError, PAGE_BYTES, Residency, Span, System};
 
 use super::dirty::add_zero;
 use super::page_map::{Chunk, Notes, PAGES_PER_WORD, Page, Words};
+use crate::sync::{AtomicU64, Ordering, thread};
 
 const WORDS_PER_PAGE: usize = PAGE_BYTES / size_of::<u64>();
 
@@ -338,7 +338,7 @@ unsafe fn note_swapped(system: &dyn System, memory: Memory, run: Range<usize>, m
         if looked.is_err() || swapped == 0 {
             break;
         }
-        std::thread::yield_now();
+        thread::yield_now();
     }
     for page in run.clone().filter(|page| map.get(*page) != Page::Lost) {
         map.set(page, Page::Witnessed);

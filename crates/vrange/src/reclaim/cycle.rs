@@ -11,6 +11,7 @@ use super::reserve::{Need, Reserve, Target};
 use super::selection::{self, Picks};
 use crate::heap::{Content, Inner};
 use crate::pressure::{Level, Readers};
+use crate::sync::thread;
 
 /// Offered in one turn, before the level is read again and a `fork` may get in between.
 const OFFER_STEP_BYTES: u64 = 64 << 20;
@@ -66,7 +67,7 @@ pub(crate) struct Cycle {
 
 impl Cycle {
     pub(crate) fn new(root: Root) -> Self {
-        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let processors = thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self {
             root,
             process: process::current(),
@@ -202,7 +203,7 @@ impl Cycle {
             5..8 => {}
             _ => {
                 step.released_bytes +=
-                    selection::release_offered(&mut self.picks, heaps, RELEASE_STEP_BYTES).bytes
+                    selection::release_offered(&mut self.picks, heaps, RELEASE_STEP_BYTES).bytes;
             }
         }
     }

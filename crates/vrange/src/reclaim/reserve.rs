@@ -7,7 +7,10 @@
 //!
 //! What the kernel takes, it takes in the thread that needs memory, which slows that thread down. So a part of a cgroup's
 //! reserve is kept truly free, as kswapd does it for the machine and nobody for a cgroup: while memory that cannot be
-//! reclaimed grows, the coldest offered ranges are released at the rate of its growth.
+//! reclaimed grows, the coldest offered ranges are released at the rate of its growth. That part is half of the ordinary
+//! reserve. Measured on 6.18, the processor time of a process that faults in 300 MiB of a 512 MiB group beside 448 MiB volatile,
+//! compared with its time alone: 1.45 to 1.7 with nothing kept free, 0.95 to 1.15 with a quarter, 0.9 to 1.0 with half
+//! and with more. And what is kept free is lost beyond need, so there is to be no more of it than helps.
 
 use std::time::Duration;
 
@@ -114,7 +117,7 @@ impl Reserve {
         };
         let high_bytes = low_bytes + low_bytes * 2 / 5;
         // Offering early costs nothing but time, so a late reclaimer offers more. What is released is lost.
-        Marks { low_bytes, high_bytes, free_bytes: usual_bytes + usual_bytes / 5 }
+        Marks { low_bytes, high_bytes, free_bytes: usual_bytes / 2 }
     }
 
     /// What others can fault in while this process waits for processor time.
@@ -221,7 +224,7 @@ mod tests {
     fn offers_begin_under_the_low_mark_and_reach_the_high_one() {
         let mut reserve = Reserve::new(2);
         let marks = reserve.marks(&group(512, 100));
-        assert_eq!((marks.low_bytes, marks.high_bytes, marks.free_bytes), (40 * MIB, 56 * MIB, 48 * MIB));
+        assert_eq!((marks.low_bytes, marks.high_bytes, marks.free_bytes), (40 * MIB, 56 * MIB, 20 * MIB));
         assert_eq!(reserve.decide(&[group(512, 41)], 0, 0).offer_bytes, 0);
         assert_eq!(reserve.decide(&[group(512, 39)], 0, 0).offer_bytes, 17 * MIB);
         assert!(reserve.decide(&[group(512, 19)], 0, 0).is_desperate);
@@ -249,12 +252,12 @@ mod tests {
     #[test]
     fn growth_of_memory_in_use_releases_as_much_ahead() {
         let mut reserve = Reserve::new(2);
-        let _ = reserve.decide(&[group(512, 44)], 0, 0);
-        let need = reserve.decide(&[group(512, 40)], 0, 0);
+        let _ = reserve.decide(&[group(512, 16)], 0, 0);
+        let need = reserve.decide(&[group(512, 12)], 0, 0);
         let target = need.release.expect("the level fills");
-        assert_eq!((target.bytes, target.free_bytes), (5 * MIB, 48 * MIB));
+        assert_eq!((target.bytes, target.free_bytes), (5 * MIB, 20 * MIB));
         // What was offered meanwhile is not taken for shrinking.
-        let need = reserve.decide(&[group(512, 40)], 0, 3 * MIB);
+        let need = reserve.decide(&[group(512, 12)], 0, 3 * MIB);
         assert_eq!(need.release.map(|target| target.bytes), Some(3 * MIB + 3 * MIB / 4));
     }
 
@@ -279,6 +282,7 @@ mod tests {
         assert_eq!(reserve.marks(&group(512, 100)).low_bytes, 40 * MIB);
         reserve.note_lateness(Duration::from_millis(12));
         assert_eq!(reserve.marks(&group(512, 100)).low_bytes, 40 * MIB + 25_000_000);
+        assert_eq!(reserve.marks(&group(512, 100)).free_bytes, 20 * MIB, "offers make up for it, not losses");
         (0..2000).for_each(|_| reserve.note_lateness(Duration::ZERO));
         assert_eq!(reserve.marks(&group(512, 100)).low_bytes, 40 * MIB);
     }

@@ -2,7 +2,6 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use vrange_os::clock;
@@ -17,7 +16,7 @@ use crate::fork;
 use crate::heap::Inner;
 use crate::pressure::Sources;
 use crate::range::gate::Gate;
-use crate::sync::{AtomicPtr, AtomicU64, Ordering};
+use crate::sync::{AtomicPtr, AtomicU64, Ordering, thread};
 
 /// The thread's name, as `top -H` shows it.
 const THREAD_NAME: &str = "vrange-reclaim";
@@ -133,7 +132,8 @@ fn start() {
     let thread = thread::Builder::new().name(THREAD_NAME.to_owned()).stack_size(STACK_BYTES);
     if spawn_without_signals(thread, move || run(wake.as_deref())).is_err() {
         RUNTIME.not_before.store(clock::ticks() + RETRY_TICKS, Ordering::Relaxed);
-        RUNTIME.wake.store(std::ptr::null_mut(), Ordering::Release); // As above.
+        // Release pairs with the Acquire in `rouse`.
+        RUNTIME.wake.store(std::ptr::null_mut(), Ordering::Release);
         if !for_unpins.is_null() {
             // SAFETY: from `Arc::into_raw` above. The sleeper has not been asleep since, so nobody has read the pointer.
             drop(unsafe { Arc::from_raw(for_unpins) });

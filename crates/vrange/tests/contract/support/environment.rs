@@ -2,6 +2,10 @@
 
 use std::ffi::CString;
 use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use vrange::Content;
 
 /// Is this the superuser? Tests that are not for everybody ask, and say that they were skipped.
 pub(crate) fn is_root() -> bool {
@@ -26,16 +30,6 @@ fn mount(source: &str, target: &str, kind: Option<&str>, flags: libc::c_ulong) -
     answer(unsafe { libc::mount(source.as_ptr(), target.as_ptr(), kind, flags, std::ptr::null()) })
 }
 
-/// Sets the soft limit of a resource; the hard limit stays.
-pub(crate) fn set_soft_limit(resource: libc::__rlimit_resource_t, soft: u64) {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the structure outlives the call.
-    assert_eq!(unsafe { libc::getrlimit(resource, &raw mut limit) }, 0);
-    limit.rlim_cur = soft.min(limit.rlim_max);
-    // SAFETY: as above.
-    assert_eq!(unsafe { libc::setrlimit(resource, &raw const limit) }, 0);
-}
-
 /// Names of this process's threads.
 pub(crate) fn threads() -> Vec<String> {
     let tasks = std::fs::read_dir("/proc/self/task").expect("the list of threads");
@@ -45,13 +39,26 @@ pub(crate) fn threads() -> Vec<String> {
     tasks.filter_map(name).collect()
 }
 
-/// The directory of the reclaimer's thread under `/proc/self/task`.
-pub(crate) fn reclaimer_task() -> Option<std::path::PathBuf> {
-    let tasks = std::fs::read_dir("/proc/self/task").expect("the list of threads");
-    tasks.filter_map(|task| Some(task.ok()?.path())).find(|task| {
-        std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == "vrange-reclaim")
-    })
+/// The directory of the reclaimer's thread under `/proc/self/task`. Waits a little: a thread names itself once it runs.
+pub(crate) fn reclaimer_task() -> PathBuf {
+    let until = Instant::now() + Duration::from_secs(10);
+    loop {
+        let mut tasks = std::fs::read_dir("/proc/self/task").expect("the list of threads");
+        let found = tasks.find_map(|task| {
+            let task = task.ok()?.path();
+            let name = std::fs::read_to_string(task.join("comm")).ok()?;
+            (name.trim() == "vrange-reclaim").then_some(task)
+        });
+        match found {
+            Some(task) => return task,
+            None => assert!(Instant::now() < until, "no thread of the reclaimer's"),
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
+
+/// Contents that the reclaimer offers soon, however much memory there is, and releases much later.
+pub(crate) const OFFERED_SOON: Content = Content::Free { decay: Duration::from_secs(3600) };
 
 fn answer(result: i32) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }

@@ -9,6 +9,8 @@ use vrange::Buffer;
 use vrange_os::linux::page_out;
 use vrange_os::{PAGE_BYTES, Span};
 
+use super::raw::Raw;
+
 /// Bits of an entry of `/proc/self/pagemap` (Documentation/admin-guide/mm/pagemap.rst).
 const PRESENT: u64 = 1 << 63;
 const SWAPPED: u64 = 1 << 62;
@@ -45,9 +47,14 @@ pub(crate) fn swapped_pages(span: Span) -> usize {
 /// Makes the kernel take these pages of an offered buffer, as it would when memory is short, and makes sure that it did.
 #[track_caller]
 pub(crate) fn take(buffer: &Buffer, pages: Range<usize>) {
-    let span = span(buffer).slice(pages.start, pages.len());
+    take_span(span(buffer).slice(pages.start, pages.len()));
+}
+
+/// As [`take`], of any offered memory.
+#[track_caller]
+pub(crate) fn take_span(span: Span) {
     for _ in 0..50 {
-        page_out(span).expect("MADV_PAGEOUT");
+        press(span);
         if own_pages(span) == 0 && swapped_pages(span) == 0 {
             return;
         }
@@ -59,6 +66,23 @@ pub(crate) fn take(buffer: &Buffer, pages: Range<usize>) {
 /// `MADV_PAGEOUT` on each processor in turn: pages wait in lists of each processor (up to 31) before an offer takes effect, and
 /// the call empties those of the processor it runs on.
 pub(crate) fn page_out_everywhere(span: Span) {
+    on_each_processor(|| press(span));
+}
+
+/// Empties those lists: everything that was offered is.
+pub(crate) fn drain() {
+    let page = Raw::new(1);
+    page_out_everywhere(page.span());
+}
+
+fn press(span: Span) {
+    // Locked memory is refused; everything else can be paged out.
+    if let Err(error) = page_out(span) {
+        assert_eq!(error.errno(), rustix::io::Errno::INVAL);
+    }
+}
+
+fn on_each_processor(work: impl Fn()) {
     let allowed = affinity();
     for processor in 0..usize::try_from(libc::CPU_SETSIZE).expect("a small number") {
         // SAFETY: plain bit arithmetic on a local set.
@@ -68,7 +92,7 @@ pub(crate) fn page_out_everywhere(span: Span) {
             // SAFETY: as above.
             unsafe { libc::CPU_SET(processor, &mut one) };
             set_affinity(&one);
-            page_out(span).expect("MADV_PAGEOUT");
+            work();
         }
     }
     set_affinity(&allowed);

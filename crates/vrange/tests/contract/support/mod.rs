@@ -1,8 +1,8 @@
 //! What the tests of the contract share: buffers with known contents, the lever that makes the kernel take offered pages, and
 //! memory without the library for the controls.
 
-pub(crate) mod child;
 pub(crate) mod environment;
+pub(crate) mod group;
 pub(crate) mod memory;
 pub(crate) mod raw;
 pub(crate) mod seccomp;
@@ -50,18 +50,23 @@ pub(crate) fn fill(bytes: &mut [u8], seed: u64) {
 }
 
 fn byte_of(page: usize, seed: u64) -> u8 {
-    let mixed = (page as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(seed).wrapping_mul(0x2545_f491_4f6c_dd1d);
+    let mixed = (page as u64)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        .wrapping_add(seed)
+        .wrapping_mul(0x2545_f491_4f6c_dd1d);
     u8::try_from(mixed >> 56).expect("eight bits") | 1
 }
 
 /// Does this page hold what [`fill`] wrote?
 pub(crate) fn is_filled(bytes: &[u8], page: usize, seed: u64) -> bool {
-    page_of(bytes, page).iter().eq(std::iter::repeat_n(&byte_of(page, seed), page_of(bytes, page).len()))
+    let page_bytes = page_of(bytes, page);
+    page_bytes == &[byte_of(page, seed); PAGE_BYTES][..page_bytes.len()]
 }
 
 /// Is this page all zeros?
 pub(crate) fn is_zero(bytes: &[u8], page: usize) -> bool {
-    page_of(bytes, page).iter().all(|byte| *byte == 0)
+    let page_bytes = page_of(bytes, page);
+    page_bytes == &[0; PAGE_BYTES][..page_bytes.len()]
 }
 
 pub(crate) fn page_of(bytes: &[u8], page: usize) -> &[u8] {
@@ -71,7 +76,8 @@ pub(crate) fn page_of(bytes: &[u8], page: usize) -> &[u8] {
 /// Every page holds what [`fill`] wrote.
 #[track_caller]
 pub(crate) fn assert_filled(bytes: &[u8], seed: u64) {
-    let wrong: Vec<usize> = (0..bytes.len().div_ceil(PAGE_BYTES)).filter(|page| !is_filled(bytes, *page, seed)).collect();
+    let wrong: Vec<usize> =
+        (0..bytes.len().div_ceil(PAGE_BYTES)).filter(|page| !is_filled(bytes, *page, seed)).collect();
     assert!(wrong.is_empty(), "pages without their bytes: {wrong:?}");
 }
 
@@ -79,7 +85,9 @@ pub(crate) fn assert_filled(bytes: &[u8], seed: u64) {
 pub(crate) fn pages_of(lost: LostBytes<'_>, bytes: usize) -> BTreeSet<usize> {
     let mut pages = BTreeSet::new();
     for run in lost {
-        assert!(run.start.is_multiple_of(PAGE_BYTES) && (run.end.is_multiple_of(PAGE_BYTES) || run.end == bytes));
+        assert!(
+            run.start.is_multiple_of(PAGE_BYTES) && (run.end.is_multiple_of(PAGE_BYTES) || run.end == bytes)
+        );
         pages.extend(run.start / PAGE_BYTES..run.end.div_ceil(PAGE_BYTES));
     }
     pages
@@ -125,7 +133,7 @@ impl Random {
     }
 }
 
-/// How many times longer than in the quick form a test runs: `VRANGE_TEST_SCALE=soak`.
-pub(crate) fn scale() -> u32 {
-    if std::env::var("VRANGE_TEST_SCALE").is_ok_and(|scale| scale == "soak") { 20 } else { 1 }
+/// How many times longer than in its quick form a test runs.
+pub(crate) fn longer() -> u32 {
+    vrange_testing::scale().pick(1, 20)
 }

@@ -55,17 +55,19 @@ impl Raw {
 
     /// What a rescue would do that only looks: loads a byte of each page.
     pub(crate) fn load_each_page(&self) -> usize {
-        (0..self.pages).filter(|page| {
-            let byte = self.base.wrapping_add(page * PAGE_BYTES);
-            // SAFETY: inside the mapping. Volatile, so that the load happens.
-            unsafe { byte.read_volatile() != 0 }
-        })
-        .count()
+        (0..self.pages)
+            .filter(|page| {
+                let byte = self.base.wrapping_add(page * PAGE_BYTES);
+                // SAFETY: inside the mapping. Volatile, so that the load happens.
+                unsafe { byte.read_volatile() != 0 }
+            })
+            .count()
     }
 
-    /// Makes the kernel reclaim these pages if it can.
-    pub(crate) fn page_out(&self, pages: Range<usize>) {
-        memory::page_out_everywhere(self.span().slice(pages.start, pages.len()));
+    /// Has the kernel take these pages, which were offered; see [`memory::take`].
+    #[track_caller]
+    pub(crate) fn take(&self, pages: Range<usize>) {
+        memory::take_span(self.span().slice(pages.start, pages.len()));
     }
 }
 

@@ -22,13 +22,15 @@ struct Data {
 
 /// From now on every system call but these kills the process.
 pub(crate) fn allow_only(calls: &[i64]) {
-    let rules = calls.iter().map(|call| Rule { call: *call, argument: None, action: libc::SECCOMP_RET_ALLOW });
+    let rules =
+        calls.iter().map(|call| Rule { call: *call, argument: None, action: libc::SECCOMP_RET_ALLOW });
     install(&rules.collect::<Vec<_>>(), libc::SECCOMP_RET_KILL_PROCESS);
 }
 
 /// From now on these system calls kill the process.
 pub(crate) fn forbid(calls: &[i64]) {
-    let rules = calls.iter().map(|call| Rule { call: *call, argument: None, action: libc::SECCOMP_RET_KILL_PROCESS });
+    let rules =
+        calls.iter().map(|call| Rule { call: *call, argument: None, action: libc::SECCOMP_RET_KILL_PROCESS });
     install(&rules.collect::<Vec<_>>(), libc::SECCOMP_RET_ALLOW);
 }
 
@@ -49,7 +51,12 @@ fn errno_action(errno: i32) -> u32 {
 
 /// The program, for classic BPF (`linux/filter.h`).
 fn program(rules: &[Rule], otherwise: u32) -> Vec<libc::sock_filter> {
-    let statement = |code: u32, k: u32| libc::sock_filter { code: u16::try_from(code).expect("16 bits"), jt: 0, jf: 0, k };
+    let statement = |code: u32, k: u32| libc::sock_filter {
+        code: u16::try_from(code).expect("16 bits"),
+        jt: 0,
+        jf: 0,
+        k,
+    };
     let load = |offset: usize| {
         statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, u32::try_from(offset).expect("a small offset"))
     };
@@ -86,6 +93,7 @@ fn install(rules: &[Rule], otherwise: u32) {
     // SAFETY: takes rights away from this thread, gives none.
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
     // SAFETY: the program outlives the call, which copies it.
-    let installed = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) };
+    let installed =
+        unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) };
     assert_eq!(installed, 0, "seccomp: {}", std::io::Error::last_os_error());
 }

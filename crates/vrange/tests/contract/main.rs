@@ -1,0 +1,20 @@
+//! The contract, promise by promise, on the real kernel. A test is named after the promise it is for; a `control` shows what
+//! happens without the protection.
+
+mod api;
+mod c01;
+mod c02;
+mod c03;
+mod c03_writers;
+mod c04;
+mod c05;
+mod c07;
+mod c08;
+mod c10;
+mod c10_ksm;
+mod c11;
+mod c12;
+mod c14;
+mod footprint;
+mod manners;
+mod support;

@@ -1,0 +1,176 @@
+//! What the library does to the process it lives in: threads, descriptors, wake-ups, core dumps.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use vrange::{Buffer, Heap};
+use vrange_os::PAGE_BYTES;
+use vrange_testing::{alone, in_child};
+
+use crate::support::environment::{OFFERED_SOON, reclaimer_task, threads};
+use crate::support::{filled, longer, memory};
+
+fn descriptors() -> Vec<String> {
+    let list = fs::read_dir("/proc/self/fd").expect("the list of descriptors");
+    let mut names: Vec<String> =
+        list.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+    names.sort();
+    names
+}
+
+/// A field of a task's `status`.
+fn status(task: &Path, field: &str) -> String {
+    let text = fs::read_to_string(task.join("status")).expect("the task's status");
+    let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).expect("the field");
+    line.trim().to_owned()
+}
+
+#[test]
+fn nothing_happens_before_the_first_unpin() {
+    in_child(|| {
+        let (threads_before, descriptors_before) = (threads(), descriptors());
+        let heap = Heap::new().expect("a heap");
+        let mut buffers: Vec<Buffer> =
+            (1..50).map(|pages| heap.buffer(pages * PAGE_BYTES).expect("a buffer")).collect();
+        let large = heap.buffer(4 << 20).expect("a buffer");
+        let guards: Vec<_> =
+            buffers.iter_mut().map(|buffer| buffer.pin_mut().intact().expect("new")).collect();
+        drop((large, heap.clone()));
+        assert_eq!((threads(), descriptors()), (threads_before, descriptors_before));
+        drop(guards);
+        // The first unpin starts the reclaimer.
+        let _ = reclaimer_task();
+    });
+}
+
+#[test]
+fn a_heap_that_is_driven_by_hand_starts_no_thread_at_all() {
+    in_child(|| {
+        let before = threads();
+        let (heap, mut reclaimer) = Heap::builder().build_manual().expect("a heap");
+        let _buffer = filled(&heap, 300, 1);
+        let _ = reclaimer.step();
+        assert_eq!(threads(), before);
+    });
+}
+
+#[test]
+fn there_is_one_thread_for_all_heaps_and_it_takes_no_signals() {
+    in_child(|| {
+        let before = threads().len();
+        let heaps: Vec<Heap> = (0..5).map(|_| Heap::new().expect("a heap")).collect();
+        let _buffers: Vec<Buffer> = heaps.iter().map(|heap| filled(heap, 10, 1)).collect();
+        assert_eq!(threads().len(), before + 1);
+        let task = reclaimer_task();
+        let blocked = u64::from_str_radix(&status(&task, "SigBlk"), 16).expect("a mask");
+        let bit = |signal: i32| 1u64 << (signal - 1);
+        // Two that nobody can block, and the two that glibc keeps for itself.
+        let unblockable = bit(libc::SIGKILL) | bit(libc::SIGSTOP) | bit(32) | bit(33);
+        assert_eq!(blocked | unblockable, u64::MAX);
+        // Ours are as they were.
+        assert_eq!(status(Path::new("/proc/thread-self"), "SigBlk"), "0000000000000000");
+    });
+}
+
+#[test]
+fn its_descriptors_are_few_and_closed_by_exec() {
+    in_child(|| {
+        let before = descriptors();
+        let heap = Heap::builder().content(OFFERED_SOON).build().expect("a heap");
+        let buffer = filled(&heap, 300, 1);
+        while heap.stats().offered.pages() == 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        drop(buffer.pin());
+        let opened: Vec<String> = descriptors().into_iter().filter(|name| !before.contains(name)).collect();
+        assert!((1..40).contains(&opened.len()), "{} descriptors", opened.len());
+        for name in opened {
+            // The one that lists the directory is gone again.
+            let Ok(info) = fs::read_to_string(format!("/proc/self/fdinfo/{name}")) else { continue };
+            let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).expect("flags").trim();
+            let flags = i32::from_str_radix(flags, 8).expect("octal");
+            let target = fs::read_link(format!("/proc/self/fd/{name}")).unwrap_or_default();
+            assert_ne!(flags & libc::O_CLOEXEC, 0, "{}", target.display());
+        }
+    });
+}
+
+/// How often the thread has been put to sleep and woken, or pushed aside.
+fn switches(task: &Path) -> u64 {
+    ["voluntary_ctxt_switches", "nonvoluntary_ctxt_switches"]
+        .map(|field| status(task, field).parse::<u64>().expect("a count"))
+        .into_iter()
+        .sum()
+}
+
+/// Waits until the reclaimer has gone to sleep, and sees that it does not wake up.
+fn assert_parked() {
+    let task = reclaimer_task();
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        let before = switches(&task);
+        std::thread::sleep(Duration::from_millis(1500));
+        if switches(&task) == before {
+            return;
+        }
+        assert!(Instant::now() < until, "the reclaimer goes on waking up with nothing to do");
+    }
+}
+
+#[test]
+fn the_reclaimer_sleeps_as_long_as_nothing_is_volatile() {
+    in_child(|| {
+        let _alone = alone();
+        let heap = Heap::new().expect("a heap");
+        let buffer = filled(&heap, 300, 1);
+        let guard = buffer.pin();
+        assert_parked();
+        drop(guard);
+        let task = reclaimer_task();
+        let before = switches(&task);
+        while switches(&task) == before {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // Released, there is nothing to look after either; nor when the heap is gone.
+        assert!(buffer.release());
+        assert_parked();
+        drop((buffer, heap));
+        assert_parked();
+    });
+}
+
+/// Processor time of a thread so far (the first number of `schedstat`).
+fn processor_time(task: &Path) -> Duration {
+    let text = fs::read_to_string(task.join("schedstat")).expect("schedstat");
+    Duration::from_nanos(text.split(' ').next().and_then(|nanos| nanos.parse().ok()).expect("nanoseconds"))
+}
+
+#[test]
+fn with_a_gibibyte_volatile_and_memory_plentiful_it_takes_next_to_nothing() {
+    in_child(|| {
+        let _alone = alone();
+        let heap = Heap::new().expect("a heap");
+        let _large: Vec<Buffer> = (0..15).map(|seed| filled(&heap, (64 << 20) / PAGE_BYTES, seed)).collect();
+        let _small: Vec<Buffer> = (0..1024).map(|seed| filled(&heap, 16, seed)).collect();
+        let task = reclaimer_task();
+        std::thread::sleep(Duration::from_millis(500));
+        let (begin, time_before) = (Instant::now(), processor_time(&task));
+        std::thread::sleep(Duration::from_secs(3) * longer());
+        let (elapsed, taken) = (begin.elapsed(), processor_time(&task) - time_before);
+        println!("{taken:?} of processor time in {elapsed:?}");
+        assert!(taken < elapsed / 1000, "more than 0.1 % of a processor: {taken:?} in {elapsed:?}");
+    });
+}
+
+#[test]
+fn buffers_are_left_out_of_core_dumps_unless_asked_for() {
+    for included in [false, true] {
+        let (heap, _reclaimer) = Heap::builder().core_dump(included).build_manual().expect("a heap");
+        for pages in [10, 1100] {
+            let buffer = filled(&heap, pages, 1);
+            let flags = memory::smaps(memory::span(&buffer).address(), "VmFlags");
+            assert_eq!(flags.split_whitespace().any(|flag| flag == "dd"), !included, "{flags}");
+        }
+    }
+}

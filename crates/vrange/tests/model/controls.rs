@@ -1,0 +1,160 @@
+//! What goes wrong without the protocol. Each control does by hand, on memory of its own, what a simpler design would do,
+//! and must lose data silently; the same steps through a buffer must not.
+
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use vrange::{Heap, Pinned};
+use vrange_os::linux::{Linux, page_out};
+use vrange_os::{PAGE_BYTES, Placement, Reservation, Span, System};
+
+const PAGES: usize = 64;
+const WORDS: usize = PAGE_BYTES / 8;
+const STAMP: u64 = 0x5afe_5afe_5afe_5afe;
+
+/// Pages of our own, written, with nobody to look after them.
+struct Pages {
+    memory: Option<Reservation>,
+}
+
+impl Pages {
+    fn written() -> Self {
+        let memory = linux().reserve(PAGES, Placement::SmallPages, false).expect("room");
+        let pages = Self { memory: Some(memory) };
+        (0..PAGES * WORDS).for_each(|word| pages.word(word).store(STAMP, Ordering::Relaxed));
+        pages
+    }
+
+    fn span(&self) -> Span {
+        self.memory.as_ref().expect("until dropped").span()
+    }
+
+    fn word(&self, word: usize) -> &AtomicU64 {
+        assert!(word < PAGES * WORDS);
+        let base = self.memory.as_ref().expect("until dropped").base().cast::<u64>();
+        // SAFETY: mapped readable and writable as long as `self`, in bounds, aligned; used as atomics only.
+        unsafe { AtomicU64::from_ptr(base.wrapping_add(word)) }
+    }
+
+    fn offer(&self) {
+        // SAFETY: our own memory, whose contents may be lost.
+        let offered = unsafe { linux().offer(&[self.span()]) };
+        assert_eq!((offered.pages, offered.stopped_by), (PAGES, None));
+    }
+
+    fn take(&self) {
+        page_out(self.span()).expect("the kernel takes MADV_PAGEOUT");
+    }
+
+    /// Pages that still hold all that was written.
+    fn kept(&self) -> usize {
+        let holds = |page: &usize| {
+            (0..WORDS).all(|word| self.word(page * WORDS + word).load(Ordering::Relaxed) == STAMP)
+        };
+        (0..PAGES).filter(holds).count()
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        if let Some(memory) = self.memory.take() {
+            // SAFETY: nobody refers to the pages any more.
+            unsafe { linux().unmap(memory) };
+        }
+    }
+}
+
+fn linux() -> &'static Linux {
+    Linux::get().expect("this kernel is supported")
+}
+
+/// Offers pages, has `rescue` say which it takes for intact, lets the kernel take what it can, and counts those that
+/// are gone all the same.
+fn misjudged(rescue: impl Fn(&Pages, usize) -> bool) -> usize {
+    let pages = Pages::written();
+    pages.offer();
+    let intact = (0..PAGES).filter(|page| rescue(&pages, *page)).count();
+    assert_eq!(intact, PAGES, "nothing was taken yet");
+    pages.take();
+    intact - pages.kept()
+}
+
+#[test]
+fn a_rescue_that_only_loads_loses_what_it_calls_intact() {
+    let load = |pages: &Pages, page: usize| pages.word(page * WORDS).load(Ordering::SeqCst) != 0;
+    assert_eq!(misjudged(load), PAGES);
+}
+
+#[test]
+fn a_rescue_by_a_fence_and_a_load_is_no_better() {
+    let fenced_load = |pages: &Pages, page: usize| {
+        fence(Ordering::SeqCst);
+        pages.word(page * WORDS).load(Ordering::SeqCst) != 0
+    };
+    assert_eq!(misjudged(fenced_load), PAGES);
+}
+
+/// An idempotent read-modify-write is what LLVM makes that fence and load of, on this architecture and in optimized
+/// builds. In others the zero is not known at compile time, and the operation stays one.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_rescue_by_an_idempotent_operation_is_such_a_load_when_optimized() {
+    // tidy: allow(banned-call): the control shows what this call fails to do.
+    let or_zero = |pages: &Pages, page: usize| pages.word(page * WORDS).fetch_or(0, Ordering::SeqCst) != 0;
+    let lost = misjudged(or_zero);
+    assert_eq!(lost, if cfg!(debug_assertions) { 0 } else { PAGES });
+}
+
+#[test]
+fn a_rescue_that_stores_what_it_loaded_brings_back_one_word_of_a_page() {
+    let pages = Pages::written();
+    pages.offer();
+    let intact = (0..PAGES).filter(|page| {
+        let first = pages.word(page * WORDS);
+        let value = first.load(Ordering::SeqCst);
+        // The kernel is not late, it comes in between.
+        page_out(pages.span().slice(*page, 1)).expect("the kernel takes MADV_PAGEOUT");
+        first.store(value, Ordering::SeqCst);
+        value != 0
+    });
+    assert_eq!((intact.count(), pages.kept()), (PAGES, 0));
+    assert_eq!(pages.word(0).load(Ordering::Relaxed), STAMP, "the one that was looked at");
+}
+
+#[test]
+fn a_pin_that_does_not_wait_for_an_offer_in_progress_loses_what_it_writes() {
+    let pages = Pages::written();
+    let (noted, pinned) = (Barrier::new(2), Barrier::new(2));
+    std::thread::scope(|threads| {
+        let offerer = threads.spawn(|| {
+            // Chosen and noted; the system call is about to be made.
+            noted.wait();
+            pinned.wait();
+            pages.offer();
+        });
+        noted.wait();
+        // "Being offered" taken for "volatile": pinned at once, and written.
+        (0..PAGES * WORDS).for_each(|word| pages.word(word).store(STAMP, Ordering::SeqCst));
+        pinned.wait();
+        offerer.join().expect("the offerer does not fail");
+    });
+    pages.take();
+    assert_eq!(pages.kept(), 0, "new bytes were lost under the pin");
+}
+
+#[test]
+fn a_buffer_misjudges_nothing() {
+    let (heap, _reclaimer) = Heap::builder().build_manual().expect("this kernel is supported");
+    let mut buffer = heap.buffer(PAGES * PAGE_BYTES).expect("room");
+    buffer.pin_mut().intact().expect("new").as_mut_slice_of::<u64>().fill(STAMP);
+    let span = Span::new(buffer.as_ptr().addr(), PAGES);
+    assert!(buffer.offer());
+    let guard = buffer.pin().intact().expect("nothing was taken yet");
+    page_out(span).expect("the kernel takes MADV_PAGEOUT");
+    assert!(guard.as_slice_of::<u64>().iter().all(|word| *word == STAMP), "taken under the pin");
+    drop(guard);
+    assert!(buffer.offer());
+    page_out(span).expect("the kernel takes MADV_PAGEOUT");
+    let Pinned::Purged(purged) = buffer.pin() else { panic!("lost, and not reported") };
+    assert_eq!(purged.lost_pages(), PAGES);
+}

@@ -1,0 +1,148 @@
+//! `cargo xtask sanitize`: the library's tests under AddressSanitizer or ThreadSanitizer.
+//!
+//! The sanitizers are unstable options of the compiler. `RUSTC_BOOTSTRAP=1` makes the stable compiler take them, so
+//! that what is checked is what is shipped, and no second toolchain is needed. The standard library is not rebuilt.
+
+use std::process::Command;
+
+use anyhow::{Result, bail};
+use clap::ValueEnum;
+
+use crate::command::CommandExt;
+use crate::workspace::{Workspace, host_triple};
+
+/// How many cases a random test tries. Instrumented, each takes ten times as long.
+const RANDOM_CASES: &str = "PROPTEST_CASES";
+
+/// Which sanitizer, and which tests.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Which sanitizer to build with.
+    sanitizer: Sanitizer,
+    /// Only these integration tests, and the unit tests; all where none is named.
+    #[arg(long = "test", value_name = "NAME")]
+    tests: Vec<String>,
+    /// Passed on to the test programs, for instance a part of a test's name.
+    #[arg(last = true)]
+    arguments: Vec<String>,
+}
+
+/// A sanitizer of the compiler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Sanitizer {
+    /// Accesses to memory that is not, or no longer, ours.
+    Address,
+    /// Accesses that race.
+    Thread,
+}
+
+impl Sanitizer {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Address => "AddressSanitizer",
+            Self::Thread => "ThreadSanitizer",
+        }
+    }
+
+    /// rustix is told to call libc: the sanitizers intercept `mmap` and `munmap` there, and would otherwise take memory
+    /// that is mapped where other memory was for that memory.
+    fn rustflags(self) -> &'static str {
+        match self {
+            Self::Address => "-Zsanitizer=address --cfg=rustix_use_libc",
+            // The precompiled standard library was built without it, which the compiler otherwise refuses to link. The
+            // library is told, since a lock of the standard library that had to be waited for is not seen.
+            Self::Thread => {
+                "-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer --cfg=rustix_use_libc --cfg=thread_sanitizer"
+            }
+        }
+    }
+
+    /// What the run-time half is told: the variable and its value.
+    fn settings(self, workspace: &Workspace) -> (&'static str, String) {
+        match self {
+            Self::Address => ("ASAN_OPTIONS", "detect_stack_use_after_return=1".to_owned()),
+            Self::Thread => {
+                let suppressions = workspace.root().join("xtask/thread-sanitizer.suppressions");
+                // Tests fork on purpose while other threads run.
+                ("TSAN_OPTIONS", format!("die_after_fork=0 suppressions={}", suppressions.display()))
+            }
+        }
+    }
+
+    /// What the test programs are told.
+    pub(crate) fn test_arguments(self) -> impl Iterator<Item = &'static str> {
+        let (threads, unfit): (&[&str], _) = match self {
+            Self::Address => (&[], [].as_slice()),
+            // One test at a time: they share locks of the standard library, and the sanitizer does not see a lock that
+            // somebody had to wait for.
+            Self::Thread => (&["--test-threads=1"], UNFIT_FOR_THREADS),
+        };
+        let skipped = UNFIT.iter().chain(unfit).flat_map(|(test, _)| ["--skip", test]);
+        threads.iter().copied().chain(skipped)
+    }
+
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Address => "address-sanitizer",
+            Self::Thread => "thread-sanitizer",
+        }
+    }
+}
+
+/// Tests (or modules of them) that measure the process itself, which the sanitizers change: parts of their names, and
+/// what is in the way.
+const UNFIT: &[(&str, &str)] = &[
+    ("c02_a_rescue_of_kept_pages_takes_no_fault", "the sanitizers' own memory takes faults"),
+    ("c04_pin_and_unpin", "the sanitizers make system calls, and touch memory beside the pages"),
+    ("c04_with_the_reclaimer_at_work", "the sanitizers make system calls"),
+    ("c14_locked_memory", "the sanitizers turn mlock into nothing, or their own memory would be locked"),
+    ("c14_mlockall", "as above"),
+    ("footprint::", "the sanitizers' memory grows with ours"),
+    ("takes_next_to_nothing", "instrumented code takes many times as long"),
+];
+
+/// Tests in which ThreadSanitizer would report what is no race, beside what `thread-sanitizer.suppressions` can name.
+const UNFIT_FOR_THREADS: &[(&str, &str)] =
+    &[("c01_nobody_can_offer", "a scope of threads ends inside the standard library, which is not seen")];
+
+/// Builds and runs the tests that were asked for.
+///
+/// # Errors
+/// The build fails, a test fails, or the sanitizer reports.
+pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
+    let mut command = test_command(workspace, options.sanitizer)?;
+    if options.tests.is_empty() {
+        command.arg("--tests");
+    } else {
+        command.arg("--lib");
+        for test in &options.tests {
+            command.args(["--test", test]);
+        }
+    }
+    command.arg("--").args(options.sanitizer.test_arguments()).args(&options.arguments).run()
+}
+
+/// `cargo test` of the library for the host, instrumented; which of its tests is left to the caller.
+///
+/// # Errors
+/// The host is none the sanitizers are shipped for.
+pub(crate) fn test_command(workspace: &Workspace, sanitizer: Sanitizer) -> Result<Command> {
+    let host = host_triple()?;
+    if !["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"].contains(&host.as_str()) {
+        bail!("the sanitizers are not shipped for {host}");
+    }
+    let (variable, value) = sanitizer.settings(workspace);
+    let mut command = workspace.cargo();
+    command
+        // With a target named, build scripts and procedural macros are built without the sanitizer.
+        .args(["test", "--package", "vrange", "--locked", "--target", &host])
+        .arg("--target-dir")
+        .arg(workspace.target_folder().join(sanitizer.folder()))
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("RUSTFLAGS", sanitizer.rustflags())
+        .env(variable, value);
+    if std::env::var_os(RANDOM_CASES).is_none() {
+        command.env(RANDOM_CASES, "32");
+    }
+    Ok(command)
+}

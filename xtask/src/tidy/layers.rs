@@ -1,0 +1,129 @@
+//! Which module may know which: the layers of ARCHITECTURE.md.
+
+use super::Finding;
+use super::imports::{is_within, named_paths};
+use super::source::RustSource;
+
+const RULE: &str = "layers";
+
+/// A folder whose files must not name some modules.
+struct Layer {
+    folder: &'static str,
+    /// The one file in the folder that is free to.
+    except: &'static str,
+    forbidden: &'static [&'static str],
+    /// Whether tests are free to.
+    except_tests: bool,
+    reason: &'static str,
+}
+
+const LAYERS: &[Layer] = &[
+    Layer {
+        folder: "crates/vrange/src/range/",
+        except: "",
+        forbidden: &["crate::reclaim", "crate::pressure"],
+        except_tests: false,
+        reason: "a range does not know who reclaims it or why; let `reclaim` call in",
+    },
+    Layer {
+        folder: "crates/vrange/src/pressure/",
+        except: "",
+        forbidden: &["crate::range", "crate::reclaim"],
+        except_tests: false,
+        reason: "pressure only measures; `reclaim` joins it with the ranges",
+    },
+    Layer {
+        folder: "crates/vrange/src/",
+        except: "crates/vrange/src/sync.rs",
+        forbidden: &["std::sync::atomic", "core::sync::atomic", "std::thread"],
+        except_tests: true,
+        reason: "import atomics and threads through `crate::sync`, so that loom can stand in for them",
+    },
+    Layer {
+        folder: "crates/vrange-os/src/",
+        except: "",
+        forbidden: &["vrange", "vrange_cli"],
+        except_tests: false,
+        reason: "the operating-system layer knows nothing above it",
+    },
+    Layer {
+        folder: "crates/vrange/src/",
+        except: "",
+        forbidden: &["vrange_cli"],
+        except_tests: false,
+        reason: "the library does not know its command",
+    },
+];
+
+/// Finds paths that reach into a module their layer must not know.
+pub(super) fn check(source: &RustSource) -> Vec<Finding> {
+    let path = source.path.to_string_lossy();
+    let layers: Vec<&Layer> =
+        LAYERS.iter().filter(|layer| path.starts_with(layer.folder) && path != layer.except).collect();
+    if layers.is_empty() {
+        return Vec::new();
+    }
+    let mut findings = Vec::new();
+    for (named, line) in named_paths(source) {
+        let is_test = source.is_test_line(line);
+        for layer in layers.iter().filter(|layer| !(is_test && layer.except_tests)) {
+            if let Some(module) = layer.forbidden.iter().find(|module| is_within(&named, module)) {
+                let message = format!("`{module}` must not be named here: {}", layer.reason);
+                findings.push(Finding::new(&source.path, line, RULE, message));
+            }
+        }
+    }
+    findings.dedup();
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn count(path: &str, text: &str) -> usize {
+        check(&RustSource::parse(Path::new(path), text)).len()
+    }
+
+    #[test]
+    fn ranges_do_not_know_the_reclaimer_nor_pressure() {
+        let path = "crates/vrange/src/range/protocol.rs";
+        assert_eq!(count(path, "use crate::reclaim::Worker;\n"), 1);
+        assert_eq!(count(path, "use crate::{error::Error, pressure};\n"), 1);
+        assert_eq!(count(path, "use super::super::reclaim;\n"), 1);
+        assert_eq!(count(path, "use crate::range::state::State;\n"), 0);
+    }
+
+    #[test]
+    fn pressure_does_not_know_ranges_nor_the_reclaimer() {
+        let path = "crates/vrange/src/pressure/levels.rs";
+        assert_eq!(count(path, "fn f() { crate::range::table(); }\n"), 1);
+        assert_eq!(count(path, "use crate::reclaim;\n"), 1);
+        assert_eq!(count(path, "use std::ops::Range;\n"), 0);
+    }
+
+    #[test]
+    fn atomics_come_through_one_module() {
+        for text in
+            ["use std::sync::atomic::AtomicU64;\n", "use core::sync::atomic;\n", "use std::{fs, thread};\n"]
+        {
+            assert_eq!(count("crates/vrange/src/heap.rs", text), 1, "{text}");
+            assert_eq!(count("crates/vrange/src/sync.rs", text), 0, "{text}");
+        }
+        assert_eq!(count("crates/vrange/src/heap.rs", "use std::sync::Arc;\nuse crate::sync::thread;\n"), 0);
+        assert_eq!(count("crates/vrange/src/range/gate/loom_tests.rs", "use std::thread;\n"), 0);
+    }
+
+    #[test]
+    fn the_operating_system_layer_is_the_lowest() {
+        assert_eq!(count("crates/vrange-os/src/psi.rs", "use vrange::Heap;\n"), 1);
+        assert_eq!(count("crates/vrange-os/src/psi.rs", "use vrange_os::Span;\n"), 0);
+    }
+
+    #[test]
+    fn other_folders_are_free() {
+        assert_eq!(count("crates/vrange-cli/src/main.rs", "use std::thread;\nuse vrange::Heap;\n"), 0);
+    }
+}
