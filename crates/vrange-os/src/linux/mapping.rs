@@ -92,7 +92,7 @@ mod tests {
             assert_eq!(reservation.base().addr() % HUGE_PAGE_BYTES, 0);
             let last = pages * PAGE_BYTES - 1;
             // SAFETY: the last byte of a reservation that only this test knows.
-            unsafe { reservation.base().add(last).write(1) };
+            unsafe { reservation.base().wrapping_add(last).write(1) };
             // SAFETY: as above; it is not used again.
             unsafe { unmap(&reservation) };
         }

@@ -220,10 +220,10 @@ mod tests {
         let reservation = mapping::reserve(8, Placement::SmallPages, false).expect("address space");
         for page in [1, 2, 6] {
             // SAFETY: inside a reservation that only this test knows.
-            unsafe { reservation.base().add(page * PAGE_BYTES).write(1) };
+            unsafe { reservation.base().wrapping_add(page * PAGE_BYTES).write(1) };
         }
         // SAFETY: as above.
-        let zero = unsafe { reservation.base().add(4 * PAGE_BYTES).read_volatile() };
+        let zero = unsafe { reservation.base().wrapping_add(4 * PAGE_BYTES).read_volatile() };
         assert_eq!(zero, 0);
         let file = File::open("/proc/self/pagemap").expect("pagemap");
         let present = |page| (page, Residency::Present);
@@ -243,7 +243,7 @@ mod tests {
         let reservation = mapping::reserve(pages, Placement::SmallPages, false).expect("address space");
         for page in (0..pages).step_by(2) {
             // SAFETY: inside a reservation that only this test knows.
-            unsafe { reservation.base().add(page * PAGE_BYTES).write(1) };
+            unsafe { reservation.base().wrapping_add(page * PAGE_BYTES).write(1) };
         }
         let reader = Reader::new();
         let mut found = Vec::new();
