@@ -60,6 +60,10 @@ pub fn current() -> ProcessId {
 
 /// Maps the page, or finds that another thread was faster. Returns what [`WIPED_PAGE`] now holds.
 fn map_wiped_page() -> usize {
+    if cfg!(miri) {
+        // Miri knows neither this advice nor processes that fork.
+        return UNSUPPORTED;
+    }
     let flags = MapFlags::PRIVATE;
     // SAFETY: a new private mapping wherever the kernel likes; it cannot overlap memory in use.
     let mapped = unsafe { mmap_anonymous(null_mut(), PAGE_BYTES, ProtFlags::READ | ProtFlags::WRITE, flags) };

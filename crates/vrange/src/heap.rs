@@ -442,6 +442,11 @@ impl Inner {
         self.counters.rescued_bytes()
     }
 
+    /// Bytes that pins found discarded by the kernel, since the heap was made.
+    pub(crate) fn lost_bytes(&self) -> u64 {
+        self.counters.lost_bytes()
+    }
+
     /// The present moment, as ranges record it.
     pub(crate) fn now() -> Generation {
         Generation::from_ticks(clock::ticks())

@@ -50,6 +50,12 @@ impl Counters {
     }
 
     /// Running total in bytes.
+    pub(crate) fn lost_bytes(&self) -> u64 {
+        // Relaxed: a count orders nothing.
+        Pages(self.lost.load(Ordering::Relaxed)).bytes()
+    }
+
+    /// Running total in bytes.
     pub(crate) fn rescued_bytes(&self) -> u64 {
         // Relaxed: a count orders nothing.
         Pages(self.rescued.load(Ordering::Relaxed)).bytes()

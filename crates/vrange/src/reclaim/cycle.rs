@@ -7,6 +7,7 @@ use vrange_os::kernel_file::Root;
 use vrange_os::process::{self, ProcessId};
 use vrange_os::{Span, clock};
 
+use super::offers::Offers;
 use super::reserve::{Need, Reserve, Target};
 use super::selection::{self, Picks};
 use crate::heap::{Content, Inner};
@@ -54,13 +55,7 @@ pub(crate) struct Cycle {
     picks: Picks,
     ticks: TickRate,
     rare_due: Instant,
-    /// Bytes offered by the last turn.
-    offered_last: u64,
-    /// Pages taken back by pins so far, and how many of them the kernel's lists still show as offered.
-    rescued_seen: u64,
-    stale_bytes: u64,
-    /// What the kernel's lists show as offered, by any process of the level that has most.
-    lazyfree_bytes: u64,
+    offers: Offers,
     /// Turns in a row in which headroom was desperate and nothing was left to offer.
     undone_turns: u32,
 }
@@ -76,10 +71,7 @@ impl Cycle {
             picks: Picks::new(),
             ticks: TickRate::start(),
             rare_due: Instant::now(),
-            offered_last: 0,
-            rescued_seen: 0,
-            stale_bytes: 0,
-            lazyfree_bytes: 0,
+            offers: Offers::default(),
             undone_turns: 0,
         }
     }
@@ -116,7 +108,7 @@ impl Cycle {
         }
         step.offered_bytes += selection::offer_what_others_have(heaps);
         self.mend_undone_offers(heaps, &need, &mut step);
-        self.offered_last = step.offered_bytes;
+        self.offers.acted(step.offered_bytes, step.released_bytes);
         self.see_to_free_content(heaps, &mut step);
         step.wait = if step.offered_bytes + step.released_bytes > 0 {
             // Time has passed, and others have gone on: read again at once.
@@ -141,14 +133,8 @@ impl Cycle {
         self.reserve.wanted_bytes = heaps.iter().filter_map(|heap| heap.settings.reserve_bytes).max();
         let readers = self.readers.get_or_insert_with(|| Readers::open(&self.root));
         let levels = readers.read();
-        let rescued = heaps.iter().map(|heap| heap.rescued_bytes()).sum::<u64>();
-        // A heap that is gone takes its count along.
-        let newly_rescued = rescued.saturating_sub(self.rescued_seen);
-        self.rescued_seen = rescued;
-        let lazyfree = levels.iter().map(|level| level.lazyfree_bytes).max().unwrap_or(0);
-        self.lazyfree_bytes = lazyfree;
-        self.stale_bytes = (self.stale_bytes + newly_rescued).min(lazyfree.saturating_sub(totals.offered));
-        let mut need = self.reserve.decide(levels, self.stale_bytes, self.offered_last);
+        self.offers.observe(levels, heaps, totals.offered);
+        let mut need = self.reserve.decide(levels, &self.offers);
         if totals.unoffered == 0 {
             need.offer_bytes = 0;
         }
@@ -191,7 +177,7 @@ impl Cycle {
             return;
         }
         // While the kernel's lists show what was offered, the group is simply full, and all is well.
-        if self.lazyfree_bytes >= totals.offered / 2 {
+        if self.offers.listed_bytes() >= totals.offered / 2 {
             self.undone_turns = 0;
             return;
         }

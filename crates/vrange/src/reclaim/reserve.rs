@@ -14,6 +14,7 @@
 
 use std::time::Duration;
 
+use super::offers::Offers;
 use crate::pressure::{Level, LevelKind, MAX_LEVELS};
 
 const MIB: u64 = 1 << 20;
@@ -140,21 +141,19 @@ impl Reserve {
         FAULT_BYTES_PER_SECOND / 1_000_000 * microseconds
     }
 
-    /// Decides from one round of readings. `stale_bytes`: pages that look offered but were taken back, and so are no
-    /// headroom. `offered_bytes`: what was offered since the last round, which made memory reclaimable without making
-    /// anybody smaller.
-    pub(crate) fn decide(&mut self, levels: &[Level], stale_bytes: u64, offered_bytes: u64) -> Need {
+    /// Decides from one round of readings.
+    pub(crate) fn decide(&mut self, levels: &[Level], offers: &Offers) -> Need {
         let mut need = Need { wait: WAIT_MAX, ..Need::default() };
         let mut slack_bytes = u64::MAX;
         let mut growing = false;
         for level in levels {
             let marks = self.marks(level);
-            let headroom = level.headroom_bytes.saturating_sub(stale_bytes.min(level.lazyfree_bytes));
+            let headroom = level.headroom_bytes.saturating_sub(offers.stale_bytes(level));
             if headroom < marks.low_bytes {
                 need.offer_bytes = need.offer_bytes.max(marks.high_bytes - headroom);
             }
             need.is_desperate |= headroom < marks.low_bytes / 2;
-            let growth = self.growth(level, offered_bytes);
+            let growth = self.growth(level, offers.offered_last_bytes());
             growing |= growth > NOISE_BYTES;
             if let Some(target) = ahead_of_need(level, &marks, growth) {
                 need.release = Some(match need.release {
@@ -170,7 +169,8 @@ impl Reserve {
         need
     }
 
-    /// By how much the memory that reclaim cannot get has grown since the last round.
+    /// By how much the memory that reclaim cannot get has grown since the last round. What was offered since made memory
+    /// reclaimable without making anybody smaller.
     fn growth(&mut self, level: &Level, offered_bytes: u64) -> u64 {
         let last = self.last_unreclaimable[level.kind.index()].replace(level.unreclaimable_bytes);
         last.map_or(0, |last| (level.unreclaimable_bytes + offered_bytes).saturating_sub(last))
@@ -225,26 +225,24 @@ mod tests {
         let mut reserve = Reserve::new(2);
         let marks = reserve.marks(&group(512, 100));
         assert_eq!((marks.low_bytes, marks.high_bytes, marks.free_bytes), (40 * MIB, 56 * MIB, 20 * MIB));
-        assert_eq!(reserve.decide(&[group(512, 41)], 0, 0).offer_bytes, 0);
-        assert_eq!(reserve.decide(&[group(512, 39)], 0, 0).offer_bytes, 17 * MIB);
-        assert!(reserve.decide(&[group(512, 19)], 0, 0).is_desperate);
+        assert_eq!(reserve.decide(&[group(512, 41)], &Offers::default()).offer_bytes, 0);
+        assert_eq!(reserve.decide(&[group(512, 39)], &Offers::default()).offer_bytes, 17 * MIB);
+        assert!(reserve.decide(&[group(512, 19)], &Offers::default()).is_desperate);
     }
 
     #[test]
     fn pages_that_were_taken_back_are_no_headroom() {
         let mut reserve = Reserve::new(2);
         let level = Level { lazyfree_bytes: 30 * MIB, ..group(512, 60) };
-        assert_eq!(reserve.decide(&[level], 30 * MIB, 0).offer_bytes, 26 * MIB);
-        // Not more than the level can have of them.
-        assert_eq!(reserve.decide(&[level], 300 * MIB, 0).offer_bytes, 26 * MIB);
+        assert_eq!(reserve.decide(&[level], &Offers::default()).offer_bytes, 26 * MIB);
     }
 
     #[test]
     fn page_cache_is_headroom_and_its_growth_releases_nothing() {
         let mut reserve = Reserve::new(2);
         let full_of_cache = Level { free_bytes: 0, headroom_bytes: 300 * MIB, ..group(512, 300) };
-        let first = reserve.decide(&[full_of_cache], 0, 0);
-        let second = reserve.decide(&[full_of_cache], 0, 0);
+        let first = reserve.decide(&[full_of_cache], &Offers::default());
+        let second = reserve.decide(&[full_of_cache], &Offers::default());
         assert_eq!((first.offer_bytes, first.release), (0, None));
         assert_eq!((second.offer_bytes, second.release), (0, None));
     }
@@ -252,27 +250,30 @@ mod tests {
     #[test]
     fn growth_of_memory_in_use_releases_as_much_ahead() {
         let mut reserve = Reserve::new(2);
-        let _ = reserve.decide(&[group(512, 16)], 0, 0);
-        let need = reserve.decide(&[group(512, 12)], 0, 0);
+        let _ = reserve.decide(&[group(512, 16)], &Offers::default());
+        let need = reserve.decide(&[group(512, 12)], &Offers::default());
         let target = need.release.expect("the level fills");
         assert_eq!((target.bytes, target.free_bytes), (5 * MIB, 20 * MIB));
         // What was offered meanwhile is not taken for shrinking.
-        let need = reserve.decide(&[group(512, 12)], 0, 3 * MIB);
+        let mut offers = Offers::default();
+        offers.acted(3 * MIB, 0);
+        let need = reserve.decide(&[group(512, 12)], &offers);
         assert_eq!(need.release.map(|target| target.bytes), Some(3 * MIB + 3 * MIB / 4));
     }
 
     #[test]
     fn readings_come_closer_as_the_mark_does() {
         let mut reserve = Reserve::new(2);
-        let far =
-            reserve.decide(&[Level { kind: LevelKind::Machine, ..group(24 << 10, 20 << 10) }], 0, 0).wait;
-        let near = reserve.decide(&[group(512, 100)], 0, 0).wait;
-        let at = reserve.decide(&[group(512, 40)], 0, 0).wait;
+        let far = reserve
+            .decide(&[Level { kind: LevelKind::Machine, ..group(24 << 10, 20 << 10) }], &Offers::default())
+            .wait;
+        let near = reserve.decide(&[group(512, 100)], &Offers::default()).wait;
+        let at = reserve.decide(&[group(512, 40)], &Offers::default()).wait;
         assert!(
             far >= Duration::from_millis(500) && near < far / 10 && at < near / 2,
             "{far:?} {near:?} {at:?}"
         );
-        assert_eq!(reserve.decide(&[group(512, 1)], 0, 0).wait, WAIT_MIN);
+        assert_eq!(reserve.decide(&[group(512, 1)], &Offers::default()).wait, WAIT_MIN);
     }
 
     #[test]

@@ -2,12 +2,11 @@
 //! live pages with the same contents are merged onto it after that, the kernel takes it from all of them.
 
 use std::fs;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use vrange::Pinned;
 use vrange_os::PAGE_BYTES;
-use vrange_testing::skipped;
+use vrange_testing::{Alone, alone, is_child, skipped};
 
 use crate::support::group::{Group, in_group};
 use crate::support::raw::Raw;
@@ -20,15 +19,15 @@ const DIRECTORY: &str = "/sys/kernel/mm/ksm";
 /// KSM at full speed; as it was before when dropped.
 struct Ksm {
     before: Vec<(&'static str, String)>,
-    _one_at_a_time: MutexGuard<'static, ()>,
+    _alone: Option<Alone>,
 }
 
 impl Ksm {
     /// `None`: the kernel has no KSM, or this user may not turn it on.
     fn run() -> Option<Self> {
-        static LOCK: Mutex<()> = Mutex::new(());
-        let one_at_a_time = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut ksm = Self { before: Vec::new(), _one_at_a_time: one_at_a_time };
+        // Another program's tests would turn it off when they are done. The child's parent has the lock.
+        let alone = (!is_child()).then(alone);
+        let mut ksm = Self { before: Vec::new(), _alone: alone };
         // Those that a kernel does not have are left out.
         for (file, value) in [
             ("smart_scan", "0"),

@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use vrange::{Heap, Pinned, Stats};
+use vrange::{Heap, Phase, Pinned, Stats};
 use vrange_os::PAGE_BYTES;
+use vrange_os::linux::page_out;
 
 use crate::support::{SIZES_PAGES, fill, filled, longer, memory, quiet_heap};
 
@@ -116,7 +117,10 @@ fn c12_the_totals_add_up_under_contention() {
                     let until = Instant::now() + Duration::from_millis(300) * longer();
                     while Instant::now() < until {
                         for buffer in &mut buffers {
-                            let _ = vrange_os::linux::page_out(memory::span(buffer).slice(0, 3));
+                            // With swap, pages that are not offered yet would be swapped out.
+                            if buffer.phase() == Phase::Offered {
+                                page_out(memory::span(buffer).slice(0, 3)).expect("MADV_PAGEOUT");
+                            }
                             match buffer.pin_mut() {
                                 Pinned::Intact(guard) => drop(guard),
                                 Pinned::Purged(purged) => drop(purged.refill(|bytes, _| fill(bytes, seed))),

@@ -4,6 +4,7 @@
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
+use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
 use vrange::{Heap, Pinned};
 use vrange_os::linux::{Linux, page_out};
 use vrange_os::{PAGE_BYTES, Placement, Reservation, Span, System};
@@ -19,6 +20,7 @@ struct Pages {
 
 impl Pages {
     fn written() -> Self {
+        stay_on_one_processor();
         let memory = linux().reserve(PAGES, Placement::SmallPages, false).expect("room");
         let pages = Self { memory: Some(memory) };
         (0..PAGES * WORDS).for_each(|word| pages.word(word).store(STAMP, Ordering::Relaxed));
@@ -62,6 +64,14 @@ impl Drop for Pages {
             unsafe { linux().unmap(memory) };
         }
     }
+}
+
+/// Offered pages wait in a list of the processor's own for their place in the kernel's, and `MADV_PAGEOUT` looks only into
+/// that of the processor it runs on. Threads that are spawned later stay there as well.
+fn stay_on_one_processor() {
+    let mut processors = CpuSet::new();
+    processors.set(sched_getcpu());
+    sched_setaffinity(None, &processors).expect("the processor it runs on is allowed");
 }
 
 fn linux() -> &'static Linux {
@@ -144,6 +154,7 @@ fn a_pin_that_does_not_wait_for_an_offer_in_progress_loses_what_it_writes() {
 
 #[test]
 fn a_buffer_misjudges_nothing() {
+    stay_on_one_processor();
     let (heap, _reclaimer) = Heap::builder().build_manual().expect("this kernel is supported");
     let mut buffer = heap.buffer(PAGES * PAGE_BYTES).expect("room");
     buffer.pin_mut().intact().expect("new").as_mut_slice_of::<u64>().fill(STAMP);

@@ -134,9 +134,10 @@ fn to_write(place: &RwLock<Stamped>) -> RwLockWriteGuard<'_, Stamped> {
     patiently(|| place.try_write())
 }
 
-/// One thread's rounds: mostly reads, some of them without waiting, now and then a rewrite.
-fn use_buffers(buffers: &[RwLock<Stamped>], mut random: Random, until: Instant) -> (u64, u64) {
-    let (mut lost, mut rounds) = (0, 0);
+/// One thread's rounds: mostly reads, some of them without waiting, now and then a rewrite. Returns how often a loss was
+/// seen.
+fn use_buffers(buffers: &[RwLock<Stamped>], mut random: Random, until: Instant) -> u64 {
+    let mut lost = 0;
     while Instant::now() < until {
         let place = &buffers[random.below(buffers.len())];
         if random.below(4) == 0 {
@@ -151,14 +152,12 @@ fn use_buffers(buffers: &[RwLock<Stamped>], mut random: Random, until: Instant) 
             });
             lost += u64::from(found > 0);
         }
-        rounds += 1;
     }
-    (rounds, lost)
+    lost
 }
 
 /// Plays the reclaimer and the kernel. Nothing here takes the buffers' locks: it works as the reclaimer does, beside them.
-fn disturb(heap: &Heap, spans: &[Span], mut random: Random, done: &AtomicBool) -> u64 {
-    let mut rounds = 0;
+fn disturb(heap: &Heap, spans: &[Span], mut random: Random, done: &AtomicBool) {
     while !done.load(Ordering::Relaxed) {
         let span = spans[random.below(spans.len())];
         match random.below(256) {
@@ -175,9 +174,7 @@ fn disturb(heap: &Heap, spans: &[Span], mut random: Random, done: &AtomicBool) -
                 page_out(part).expect("the kernel takes MADV_PAGEOUT");
             }
         }
-        rounds += 1;
     }
-    rounds
 }
 
 /// Runs three users and the disturber. Returns how many losses the users saw.
@@ -189,15 +186,13 @@ fn run_threads(heap: &Heap, buffers: &[RwLock<Stamped>], seed: u64) -> u64 {
         let spawn_user = |thread: u64| {
             let (lost, ended) = (&lost, &ended);
             threads.spawn(move || {
-                let (rounds, losses) = use_buffers(buffers, Random(seed ^ thread), until);
-                println!("{rounds} rounds, {losses} losses seen");
-                lost.fetch_add(losses, Ordering::Relaxed);
+                lost.fetch_add(use_buffers(buffers, Random(seed ^ thread), until), Ordering::Relaxed);
                 ended.fetch_add(1, Ordering::Release);
             })
         };
         let users: Vec<_> = (0..3).map(spawn_user).collect();
         let disturber = threads.spawn(|| {
-            println!("disturbed {} times", disturb(heap, &spans, Random(!seed), &done));
+            disturb(heap, &spans, Random(!seed), &done);
             ended.fetch_add(1, Ordering::Release);
         });
         let outcomes: Vec<_> = users.into_iter().map(|user| user.join()).collect();
