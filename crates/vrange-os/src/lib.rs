@@ -33,7 +33,7 @@ pub use span::Span;
 pub use system::{Offered, Placement, Reservation, Residency, System};
 
 /// Bytes in a page of the smallest size. Fixed to what every supported machine's kernel maps by default;
-/// [`linux::Linux::new`] refuses to start where the kernel says otherwise.
+/// [`linux::Linux::get`] refuses to start where the kernel says otherwise.
 pub const PAGE_BYTES: usize = 4096;
 
 /// Bytes in a huge page: the size a page-table entry of the second level maps.

@@ -117,7 +117,8 @@ pub struct Stats {
     pub offered_now: Now,
     /// Ranges that were being offered, rescued or released at this moment.
     pub in_transit: Now,
-    /// Pages handed to the kernel, each time counted anew.
+    /// Pages in memory that were handed to the kernel, each time counted anew. Those that held only zeros are neither rescued
+    /// nor lost afterwards, and neither are those of a range that is dropped.
     pub offered: Pages,
     /// Offered pages that were pinned again intact.
     pub rescued: Pages,

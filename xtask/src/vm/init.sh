@@ -6,7 +6,7 @@
 export PATH=/bin TMPDIR=/scratch HOME=/scratch RUST_BACKTRACE=1
 
 # A job that runs longer than this is stuck; those after it still get their turn.
-job_seconds_max=1800
+job_seconds_max=1200
 
 mount -t proc proc /proc
 mount -t sysfs sys /sys

@@ -32,8 +32,8 @@ pub(super) struct Job {
 pub(super) fn build(workspace: &Workspace, filter: Option<&str>) -> Result<Vec<Job>> {
     let mut jobs = Vec::new();
     for (name, executable) in test_programs(&cargo(workspace, &test_arguments())?)? {
-        // Shown, so that a test that skips is seen to skip.
-        let mut arguments = vec!["--test-threads=1".to_owned(), "--show-output".to_owned()];
+        // Shown at once, so that a test that skips is seen to skip, and one that hangs leaves what it said.
+        let mut arguments = vec!["--test-threads=1".to_owned(), "--nocapture".to_owned()];
         arguments.extend(filter.map(str::to_owned));
         jobs.push(Job { name, executable, arguments });
     }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use vrange::{Buffer, Heap, Order, Phase, Reclaimer};
+use vrange::{Buffer, Heap, Order, Phase, Pinned, Reclaimer};
 use vrange_os::PAGE_BYTES;
 use vrange_testing::in_child;
 
@@ -232,14 +232,16 @@ fn c09_the_counts_are_right_whatever_other_threads_do() {
 /// The same where ranges have no pages when the fork begins, and may have some when it is done.
 #[test]
 fn c09_the_counts_are_right_while_ranges_are_filled() {
+    static FILLED: AtomicU64 = AtomicU64::new(1);
     in_child(|| {
         check_counts(|buffer| {
             assert!(buffer.release());
             let _pin = buffer.pin();
+            let contents = FILLED.fetch_add(1, Ordering::Relaxed);
             for page in 0..2 {
-                let byte = buffer.as_ptr().cast_mut().wrapping_add(page * PAGE_BYTES);
-                // SAFETY: pinned, and no thread has a reference to the bytes.
-                unsafe { byte.write_bytes(1, PAGE_BYTES) };
+                let word = buffer.as_ptr().cast_mut().wrapping_add(page * PAGE_BYTES).cast::<u64>();
+                // SAFETY: pinned, aligned to a page, and no thread has a reference to the bytes.
+                unsafe { word.write(contents) };
             }
         });
     });
@@ -263,15 +265,16 @@ fn check_counts(work: fn(&Buffer)) {
             }
             (0..3).map(|_| fork(|line| report_pinned(line, &buffers, &mut reclaimer))).collect::<Vec<Child>>()
         });
-        let mut held = [false; BUFFERS];
-        for child in &children {
-            let reported: [u8; BUFFERS] = child.line.hear();
-            held.iter_mut().zip(reported).for_each(|(held, reported)| *held |= reported == 1);
-        }
-        for (buffer, held) in buffers.iter().zip(held) {
-            // A thread that is not there any more may hold it in a child, for ever.
-            let may_offer = !held || own_pages(buffer) == 2;
-            assert_eq!(buffer.offer(), may_offer, "held in a child: {held}");
+        for buffer in &buffers {
+            // What threads that are not there any more hold in the children, for ever.
+            let pinned: Vec<[u64; 2]> =
+                children.iter().filter_map(|child| hear_pinned(&child.line)).collect();
+            let here = first_words(buffer);
+            let is_same_page = |there: &[u64; 2]| here.iter().zip(there).any(|(here, there)| here == there);
+            let is_own = own_pages(buffer) == 2;
+            let is_offered = buffer.offer();
+            assert!(is_offered || !pinned.is_empty(), "it is volatile in all");
+            assert!(!is_offered || is_own || !pinned.iter().any(is_same_page), "a child holds a page of it");
             drop(buffer.pin());
         }
         children.into_iter().for_each(|child| {
@@ -283,12 +286,30 @@ fn check_counts(work: fn(&Buffer)) {
     }
 }
 
-/// Tells which buffers were pinned, by threads of the parent, at the moment of the fork.
+/// Tells which buffers were pinned, by threads of the parent, at the moment of the fork, and what was in them.
 fn report_pinned(line: &Line, buffers: &[Buffer], reclaimer: &mut Reclaimer) {
     reclaimer.step();
-    let held: Vec<u8> = buffers.iter().map(|buffer| u8::from(buffer.phase() == Phase::Pinned)).collect();
-    line.say(&held);
+    for buffer in buffers {
+        line.say(&[u8::from(buffer.phase() == Phase::Pinned)]);
+        first_words(buffer).into_iter().for_each(|word| line.say(&word.to_ne_bytes()));
+    }
     line.wait();
+}
+
+fn hear_pinned(line: &Line) -> Option<[u64; 2]> {
+    let [pinned] = line.hear();
+    let words = [(); 2].map(|()| u64::from_ne_bytes(line.hear()));
+    (pinned == 1).then_some(words)
+}
+
+/// The first word of each of two pages.
+fn first_words(buffer: &Buffer) -> [u64; 2] {
+    let bytes = match buffer.pin() {
+        Pinned::Intact(bytes) => bytes,
+        Pinned::Purged(purged) => purged.into_guard(),
+    };
+    let words = bytes.as_slice_of::<u64>();
+    [words[0], words[PAGE_BYTES / size_of::<u64>()]]
 }
 
 /// The counts take memory by the number of ranges that become shared, and mappings hardly at all.

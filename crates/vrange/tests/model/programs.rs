@@ -184,6 +184,7 @@ where
         for run in runs {
             lost[run.start / PAGE_BYTES..run.end.div_ceil(PAGE_BYTES)].fill(true);
         }
+        assert!(lost.contains(&true), "purged, but of nothing");
     }
     lost
 }
