@@ -92,6 +92,7 @@ impl Sanitizer {
 /// Tests (or modules of them) that measure the process itself, which the sanitizers change: parts of their names, and
 /// what is in the way.
 const UNFIT: &[(&str, &str)] = &[
+    ("c02_bytes_that_were_kept_are_read_without_a_fault", "the sanitizers' own memory takes faults"),
     ("c02_a_rescue_of_kept_pages_takes_no_fault", "the sanitizers' own memory takes faults"),
     ("c04_pin_and_unpin", "the sanitizers make system calls, and touch memory beside the pages"),
     ("c04_with_the_reclaimer_at_work", "the sanitizers make system calls"),
