@@ -71,13 +71,13 @@ impl Sanitizer {
 
     /// What the test programs are told.
     pub(crate) fn test_arguments(self) -> impl Iterator<Item = &'static str> {
-        let (threads, unfit): (&[&str], _) = match self {
-            Self::Address => (&[], [].as_slice()),
+        let threads: &[&str] = match self {
+            Self::Address => &[],
             // One test at a time: they share locks of the standard library, and the sanitizer does not see a lock that
             // somebody had to wait for.
-            Self::Thread => (&["--test-threads=1"], UNFIT_FOR_THREADS),
+            Self::Thread => &["--test-threads=1"],
         };
-        let skipped = UNFIT.iter().chain(unfit).flat_map(|(test, _)| ["--skip", test]);
+        let skipped = UNFIT.iter().flat_map(|(test, _)| ["--skip", test]);
         threads.iter().copied().chain(skipped)
     }
 
@@ -101,10 +101,6 @@ const UNFIT: &[(&str, &str)] = &[
     ("footprint::", "the sanitizers' memory grows with ours"),
     ("takes_next_to_nothing", "instrumented code takes many times as long"),
 ];
-
-/// Tests in which ThreadSanitizer would report what is no race, beside what `thread-sanitizer.suppressions` can name.
-const UNFIT_FOR_THREADS: &[(&str, &str)] =
-    &[("c01_nobody_can_offer", "a scope of threads ends inside the standard library, which is not seen")];
 
 /// Builds and runs the tests that were asked for.
 ///

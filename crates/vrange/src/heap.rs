@@ -302,7 +302,7 @@ impl Inner {
 
     fn places(&self) -> MutexGuard<'_, Places> {
         // A panic under the lock can only be one of the allocator's; the indexes are consistent between statements.
-        self.space.lock().unwrap_or_else(PoisonError::into_inner)
+        crate::sync::lock(&self.space)
     }
 
     fn add_range(&self, bytes: usize) -> Result<usize, Error> {

@@ -72,3 +72,18 @@ mod model_futex {
         QUEUE.1.notify_all();
     }
 }
+
+/// Locks. What is under the library's locks is whole between statements, so a panic under one is no reason to stop.
+pub(crate) fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // ThreadSanitizer sees an attempt that succeeds, but not the waiting for one, which is inside the standard library.
+    #[cfg(thread_sanitizer)]
+    loop {
+        match mutex.try_lock() {
+            Ok(guard) => return guard,
+            Err(std::sync::TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
+            Err(std::sync::TryLockError::WouldBlock) => std::thread::yield_now(),
+        }
+    }
+    #[cfg(not(thread_sanitizer))]
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

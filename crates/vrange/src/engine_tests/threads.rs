@@ -68,7 +68,7 @@ fn read_beside(heap: &Heap, buffers: &[Buffer], disturb: impl Fn(usize) + Sync) 
                 })
             })
             .collect();
-        threads.spawn(|| {
+        let disturber = threads.spawn(|| {
             start.wait();
             let mut round = 0;
             while !done.load(Ordering::Relaxed) {
@@ -82,6 +82,7 @@ fn read_beside(heap: &Heap, buffers: &[Buffer], disturb: impl Fn(usize) + Sync) 
             done.store(true, Ordering::Relaxed);
             ended.expect("a reader found a mistake");
         }
+        disturber.join().expect("the disturber found a mistake");
     });
     assert_eq!(ended.load(Ordering::Acquire), 3);
     let stats = heap.stats();

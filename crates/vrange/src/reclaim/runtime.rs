@@ -1,7 +1,7 @@
 //! The process's reclaimer thread, and the list of heaps that it serves.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
 use vrange_os::clock;
@@ -74,7 +74,7 @@ pub(crate) fn driven_sleeper() -> &'static Sleeper {
 /// Locks the list; the caller holds a pass of the gate, or has closed it.
 fn list() -> MutexGuard<'static, List> {
     // The list is whole between statements, whatever panicked.
-    RUNTIME.list.lock().unwrap_or_else(PoisonError::into_inner)
+    crate::sync::lock(&RUNTIME.list)
 }
 
 /// Has the thread serve the heap, from its first unpin on.

@@ -60,7 +60,7 @@ fn c01_nobody_can_offer_or_release_what_is_pinned() {
     let guards: Vec<_> = buffers.iter().map(|buffer| buffer.pin().intact().expect("never offered")).collect();
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
-        scope.spawn(|| {
+        let beside = scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 assert_eq!((heap.offer(u64::MAX), heap.reclaim(u64::MAX), heap.release()), (0, 0, 0));
                 for buffer in &buffers {
@@ -74,6 +74,7 @@ fn c01_nobody_can_offer_or_release_what_is_pinned() {
             guards.iter().for_each(|guard| assert_filled(guard, 3));
         }
         done.store(true, Ordering::Relaxed);
+        beside.join().expect("the other thread found no mistake");
     });
 }
 
@@ -83,7 +84,7 @@ fn c01_pins_and_offers_from_many_threads_lose_nothing_that_is_pinned() {
     let buffer = filled(&heap, 300, 4);
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
-        scope.spawn(|| {
+        let beside = scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 buffer.offer();
                 thread::yield_now();
@@ -102,5 +103,6 @@ fn c01_pins_and_offers_from_many_threads_lose_nothing_that_is_pinned() {
             }
         }
         done.store(true, Ordering::Relaxed);
+        beside.join().expect("the other thread found no mistake");
     });
 }

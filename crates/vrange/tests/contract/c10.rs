@@ -24,7 +24,7 @@ fn nothing_is_lost_while(disturb: impl Fn(&[Buffer]) + Sync) {
     let buffers: Vec<Buffer> = SIZES_PAGES.into_iter().map(|pages| filled(&heap, pages, 1)).collect();
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
-        scope.spawn(|| {
+        let beside = scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 disturb(&buffers);
             }
@@ -47,6 +47,7 @@ fn nothing_is_lost_while(disturb: impl Fn(&[Buffer]) + Sync) {
             rounds += 1;
         }
         done.store(true, Ordering::Relaxed);
+        beside.join().expect("the other thread found no mistake");
     });
 }
 

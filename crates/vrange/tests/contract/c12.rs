@@ -103,7 +103,7 @@ fn c12_the_totals_add_up_under_contention() {
     let heap: Heap = quiet_heap();
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
-        scope.spawn(|| {
+        let beside = scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 heap.offer(u64::MAX);
                 thread::yield_now();
@@ -135,6 +135,7 @@ fn c12_the_totals_add_up_under_contention() {
             .collect();
         let buffers: Vec<_> = pinners.into_iter().map(|pinner| pinner.join().expect("no panic")).collect();
         done.store(true, Ordering::Relaxed);
+        beside.join().expect("the other thread found no mistake");
         drop(buffers);
     });
     let [offered, rescued, lost, released] = totals(&heap.stats());

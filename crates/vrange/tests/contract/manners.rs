@@ -79,7 +79,9 @@ fn its_descriptors_are_few_and_closed_by_exec() {
         let before = descriptors();
         let heap = Heap::builder().content(OFFERED_SOON).build().expect("a heap");
         let buffer = filled(&heap, 300, 1);
+        let until = Instant::now() + Duration::from_secs(20);
         while heap.stats().offered.pages() == 0 {
+            assert!(Instant::now() < until, "nothing is offered: {:?}, {:?}", buffer, heap.stats());
             std::thread::sleep(Duration::from_millis(1));
         }
         drop(buffer.pin());
@@ -155,15 +157,14 @@ fn with_a_gibibyte_volatile_and_memory_plentiful_it_takes_next_to_nothing() {
         let _small: Vec<Buffer> = (0..1024).map(|seed| filled(&heap, 16, seed)).collect();
         let task = reclaimer_task();
         std::thread::sleep(Duration::from_millis(500));
-        // The machine may be busy with others, whose pressure events wake the reclaimer too: one quiet spell is enough.
-        let spells = (0..4).map(|_| {
-            let (begin, before) = (Instant::now(), processor_time(&task));
-            std::thread::sleep(Duration::from_secs(3) * longer());
-            let (elapsed, taken) = (begin.elapsed(), processor_time(&task) - before);
-            println!("{taken:?} of processor time in {elapsed:?}");
-            taken.as_secs_f64() / elapsed.as_secs_f64()
-        });
-        assert!(spells.into_iter().any(|share| share < 0.001), "more than 0.1 % of a processor");
+        let (begin, before) = (Instant::now(), (processor_time(&task), switches(&task)));
+        std::thread::sleep(Duration::from_secs(6) * longer());
+        let (elapsed, taken) = (begin.elapsed(), processor_time(&task) - before.0);
+        let wake_ups = switches(&task) - before.1;
+        println!("{taken:?} of processor time in {elapsed:?}, {wake_ups} wake-ups");
+        // It looks once a second, and whenever the machine reports pressure, which others may cause. What that takes is
+        // for `vrange bench ranges` to say; this only sees to it that it does not turn without a rest.
+        assert!(taken.as_secs_f64() < 0.05 * elapsed.as_secs_f64(), "{taken:?} of {elapsed:?}");
     });
 }
 

@@ -55,6 +55,10 @@ fn offered_pages(heap: &Heap) -> u64 {
     heap.stats().offered.pages()
 }
 
+fn is_offered(buffer: &Buffer) -> bool {
+    buffer.phase() == Phase::Offered
+}
+
 fn lost_in(buffers: &[Buffer]) -> usize {
     buffers.iter().map(|buffer| lost_pages(buffer, 1).len()).sum()
 }
@@ -67,13 +71,15 @@ fn c09_what_is_volatile_in_one_process_only_is_kept() {
             let heap = Heap::new().expect("a heap");
             let buffers = shared_buffers(&heap);
             let child = fork(|line| {
-                begin_to_reclaim(&heap);
+                // Before there is a reclaimer: otherwise, if memory is short already, both may offer until then.
                 let pins: Vec<_> = buffers.iter().map(Buffer::pin).collect();
+                begin_to_reclaim(&heap);
                 line.signal();
                 line.wait();
                 drop(pins);
                 line.signal();
-                eventually("it is offered", || buffers.iter().any(|buffer| buffer.phase() == Phase::Offered));
+                eventually("the child offers it", || buffers.iter().any(is_offered));
+                line.signal();
                 line.wait();
             });
             child.line.wait();
@@ -84,8 +90,8 @@ fn c09_what_is_volatile_in_one_process_only_is_kept() {
             child.line.signal();
             child.line.wait();
             // Now it is volatile in both, and memory is still short: both offer, whoever sees that first.
-            let is_offered = |buffer: &Buffer| buffer.phase() == Phase::Offered;
-            eventually("it is offered", || buffers.iter().any(is_offered));
+            eventually("the parent offers it", || buffers.iter().any(is_offered));
+            child.line.wait();
             drop(used);
             child.line.signal();
             child.finish();
@@ -231,9 +237,7 @@ fn c09_beside_an_idle_child_nothing_is_lost_in_vain() {
             assert_eq!(offered_pages(&heap), before);
             child.line.signal();
             child.finish();
-            eventually("the pages are the parent's own", || {
-                buffers.iter().any(|buffer| buffer.phase() == Phase::Offered)
-            });
+            eventually("the pages are the parent's own", || buffers.iter().any(is_offered));
             let more = fault_in(TOO_MUCH_MIB - NEARLY_ALL_MIB);
             assert!(lost_in(&buffers) > 0);
             drop((used, more));

@@ -105,14 +105,15 @@ fn a_rescue_by_a_fence_and_a_load_is_no_better() {
 }
 
 /// An idempotent read-modify-write is what LLVM makes that fence and load of, on this architecture and in optimized
-/// builds. In others the zero is not known at compile time, and the operation stays one.
+/// builds. In others the zero is not known at compile time, and the operation stays one; and an optimized build that still
+/// asserts cannot be told from those.
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn a_rescue_by_an_idempotent_operation_is_such_a_load_when_optimized() {
     // tidy: allow(banned-call): the control shows what this call fails to do.
     let or_zero = |pages: &Pages, page: usize| pages.word(page * WORDS).fetch_or(0, Ordering::SeqCst) != 0;
     let lost = misjudged(or_zero);
-    assert_eq!(lost, if cfg!(debug_assertions) { 0 } else { PAGES });
+    assert!(lost == PAGES || cfg!(debug_assertions) && lost == 0, "{lost} pages");
 }
 
 #[test]

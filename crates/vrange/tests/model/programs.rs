@@ -4,7 +4,8 @@
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 use vrange::{Buffer, Heap, LostBytes, Phase, Pinned};
-use vrange_os::{PAGE_BYTES, Span, linux::page_out};
+use vrange_os::linux::{Linux, page_out};
+use vrange_os::{PAGE_BYTES, Span, System};
 
 /// What a writer does about losses.
 #[derive(Clone, Copy, Debug)]
@@ -107,24 +108,60 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 /// A buffer, and what it ought to hold.
 struct PlainBuffer {
     buffer: Buffer,
+    expected: Expected,
+}
+
+/// What a buffer ought to hold.
+struct Expected {
     bytes: Vec<u8>,
     /// Pages that were reported lost and not acknowledged.
     reported: Vec<bool>,
+    /// Pages that may be on swap. Offered there they are lost, also those that held nothing: what they hold is not known
+    /// without reading them in.
+    swapped: Vec<bool>,
+}
+
+impl Expected {
+    /// Takes over what a pin reports lost. Returns how many pages are new among it.
+    fn take_over(&mut self, lost: &[bool]) -> usize {
+        let mut newly_lost = 0;
+        for (page, bytes) in self.bytes.chunks_mut(PAGE_BYTES).enumerate() {
+            assert!(
+                lost[page] || !self.reported[page],
+                "page {page} was reported lost, and nobody has acknowledged that"
+            );
+            if lost[page] && !self.reported[page] {
+                let held_something = bytes.iter().any(|byte| *byte != 0);
+                assert!(
+                    held_something || self.swapped[page],
+                    "page {page} held nothing, and is reported lost"
+                );
+                self.reported[page] = true;
+                bytes.fill(0);
+                newly_lost += 1;
+            }
+        }
+        newly_lost
+    }
 }
 
 impl PlainBuffer {
     fn new(heap: &Heap, bytes: usize) -> Self {
         let buffer = heap.buffer(bytes).expect("room");
         assert_eq!((buffer.len(), buffer.phase()), (bytes, Phase::Empty));
-        Self { buffer, bytes: vec![0; bytes], reported: vec![false; bytes.div_ceil(PAGE_BYTES)] }
+        let pages = bytes.div_ceil(PAGE_BYTES);
+        let expected =
+            Expected { bytes: vec![0; bytes], reported: vec![false; pages], swapped: vec![false; pages] };
+        Self { buffer, expected }
     }
 
     fn span(&self) -> Span {
-        Span::new(self.buffer.as_ptr().addr(), self.reported.len())
+        Span::new(self.buffer.as_ptr().addr(), self.expected.reported.len())
     }
 
-    fn take(&self, part: Part) {
-        let pages = part.of(self.reported.len());
+    fn take(&mut self, part: Part) {
+        let pages = part.of(self.expected.reported.len());
+        self.expected.swapped[pages.clone()].fill(has_swap());
         page_out(self.span().slice(pages.start, pages.len())).expect("the kernel takes MADV_PAGEOUT");
     }
 
@@ -133,46 +170,52 @@ impl PlainBuffer {
         let may_lose = matches!(self.buffer.phase(), Phase::Offered | Phase::Empty);
         let span = self.span();
         let pinned = self.buffer.pin();
-        let lost = lost_pages(&pinned, self.reported.len());
+        let lost = lost_pages(&pinned, self.expected.reported.len());
         let guard = match pinned {
             Pinned::Intact(guard) => guard,
             Pinned::Purged(purged) => purged.into_guard(),
         };
-        let newly_lost = take_over(&mut self.bytes, &mut self.reported, &lost);
-        assert_bytes(&guard, &self.bytes);
+        let newly_lost = self.expected.take_over(&lost);
+        assert_bytes(&guard, &self.expected.bytes);
+        self.expected.swapped.fill(false);
         assert!(may_lose || newly_lost == 0, "nothing is lost that was not offered");
         if let Some(part) = taken {
-            let pages = part.of(self.reported.len());
+            let pages = part.of(self.expected.reported.len());
             page_out(span.slice(pages.start, pages.len())).expect("the kernel takes MADV_PAGEOUT");
-            assert!(*guard == self.bytes[..], "lost under a pin");
+            assert!(*guard == self.expected.bytes[..], "lost under a pin");
         }
         newly_lost
     }
 
     fn write(&mut self, part: Part, byte: u8, answer: Answer) -> usize {
-        let part = part.of(self.bytes.len());
+        let part = part.of(self.expected.bytes.len());
         let pinned = self.buffer.pin_mut();
-        let lost = lost_pages(&pinned, self.reported.len());
-        let newly_lost = take_over(&mut self.bytes, &mut self.reported, &lost);
+        let lost = lost_pages(&pinned, self.expected.reported.len());
+        let newly_lost = self.expected.take_over(&lost);
         let mut guard = match (pinned, answer) {
             (Pinned::Intact(guard), _) => guard,
             (Pinned::Purged(purged), Answer::Refill) => purged.refill(|bytes, runs| {
-                assert_bytes(bytes, &self.bytes);
+                assert_bytes(bytes, &self.expected.bytes);
                 for run in runs {
                     bytes[run.clone()].fill(0xee);
-                    self.bytes[run].fill(0xee);
+                    self.expected.bytes[run].fill(0xee);
                 }
             }),
             (Pinned::Purged(purged), Answer::Acknowledge) => purged.acknowledge(),
             (Pinned::Purged(_), Answer::Leave) => return newly_lost,
         };
-        self.reported.fill(false);
-        assert_bytes(&guard, &self.bytes);
+        self.expected.reported.fill(false);
+        assert_bytes(&guard, &self.expected.bytes);
+        self.expected.swapped.fill(false);
         guard[part.clone()].fill(byte);
-        self.bytes[part].fill(byte);
-        assert_bytes(&guard, &self.bytes);
+        self.expected.bytes[part].fill(byte);
+        assert_bytes(&guard, &self.expected.bytes);
         newly_lost
     }
+}
+
+fn has_swap() -> bool {
+    Linux::get().expect("this kernel is supported").has_swap()
 }
 
 fn lost_pages<G>(pinned: &Pinned<G>, pages: usize) -> Vec<bool>
@@ -204,24 +247,6 @@ impl Lost for Pinned<vrange::WriteGuard<'_>> {
     fn lost(&self) -> Option<LostBytes<'_>> {
         if let Self::Purged(purged) = self { Some(purged.lost()) } else { None }
     }
-}
-
-/// Takes over what a pin reports lost. Returns how many pages with contents are new among it.
-fn take_over(expected: &mut [u8], reported: &mut [bool], lost: &[bool]) -> usize {
-    let mut newly_lost = 0;
-    for (page, bytes) in expected.chunks_mut(PAGE_BYTES).enumerate() {
-        assert!(
-            lost[page] || !reported[page],
-            "page {page} was reported lost, and nobody has acknowledged that"
-        );
-        if lost[page] && !reported[page] {
-            assert!(bytes.iter().any(|byte| *byte != 0), "page {page} held nothing, and is reported lost");
-            reported[page] = true;
-            bytes.fill(0);
-            newly_lost += 1;
-        }
-    }
-    newly_lost
 }
 
 fn assert_bytes(found: &[u8], expected: &[u8]) {

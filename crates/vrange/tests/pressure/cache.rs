@@ -242,12 +242,6 @@ pub(crate) fn wait_for_headroom(group: &MemoryGroup, caches: &[&Process], wanted
         let free_bytes = limit_less_usage(&group.read());
         let takable_bytes: u64 = caches.iter().map(|cache| cache.takable_bytes()).sum();
         if free_bytes + takable_bytes >= wanted_bytes {
-            println!(
-                "DBG free {} takable {} lists {}",
-                free_bytes >> 20,
-                takable_bytes >> 20,
-                group.read().file.lists_bytes >> 20
-            );
             return;
         }
         assert!(Instant::now() < until, "free: {free_bytes}, takable: {takable_bytes}, {:?}", group.read());
