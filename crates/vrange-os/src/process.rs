@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
-use crate::PAGE_BYTES;
+use crate::{OsError, PAGE_BYTES};
 
 /// Tells a process from those it was forked from. Unique along the line of ancestors, which is all that a copied
 /// value can be compared with.
@@ -138,6 +138,84 @@ impl<T: Send + Sync + 'static> PerProcess<T> {
                 Ok(unsafe { &(*faster).value })
             }
         }
+    }
+}
+
+/// With the identity of a process: one of its threads is putting the copy right. (A child that is forked meanwhile has another
+/// identity, so it does not wait for that thread, which it does not have.)
+const ENTERING: u64 = 1 << 63;
+
+/// Which process something in this memory belongs to: the one that made it, until a child takes its copy over.
+#[derive(Debug)]
+pub struct Owner {
+    process: AtomicU64,
+}
+
+impl Default for Owner {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Owner {
+    /// This process.
+    pub fn new() -> Self {
+        Self { process: AtomicU64::new(current().as_u64()) }
+    }
+
+    /// No process yet: the first to enter takes over.
+    pub const fn new_unowned() -> Self {
+        Self { process: AtomicU64::new(0) }
+    }
+
+    /// Has `recover` run once in each child, before any of its threads gets past this point.
+    #[inline]
+    pub fn enter(&self, recover: impl FnOnce()) {
+        // Acquire pairs with the Release in `take_over`.
+        if self.process.load(Ordering::Acquire) != current().as_u64() {
+            self.take_over(recover);
+        }
+    }
+
+    #[cold]
+    fn take_over(&self, recover: impl FnOnce()) {
+        let current = current().as_u64();
+        // Acquire pairs with the Release below.
+        let seen = self.process.load(Ordering::Acquire);
+        if seen == current {
+            return;
+        }
+        let entering = current | ENTERING;
+        // Acquire pairs with the Release below, for a thread that comes second.
+        let claim = self.process.compare_exchange(seen, entering, Ordering::Acquire, Ordering::Acquire);
+        if seen != entering && claim.is_ok() {
+            recover();
+            // Release pairs with the Acquire in `enter`.
+            self.process.store(current, Ordering::Release);
+        } else {
+            // Acquire pairs with the Release above, in another thread.
+            while self.process.load(Ordering::Acquire) != current {
+                std::thread::yield_now();
+            }
+        }
+    }
+}
+
+/// Has the three functions run at each `fork` of libc's (`pthread_atfork(3)`): before it in the parent, and after it in the
+/// parent and in the child. For good: there is no way to take them back. A raw `clone` runs none of them.
+///
+/// # Errors
+/// No memory for libc's list of handlers (`ENOMEM`).
+pub fn at_fork(
+    before: extern "C" fn(),
+    in_parent: extern "C" fn(),
+    in_child: extern "C" fn(),
+) -> Result<(), OsError> {
+    // SAFETY: functions of the program, which stay where they are as long as it runs; an `extern "C"` function does not
+    // unwind. (A library that is unloaded takes its handlers with it: glibc removes them then.)
+    match unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) } {
+        0 => Ok(()),
+        error => Err(OsError::new("pthread_atfork", rustix::io::Errno::from_raw_os_error(error))),
     }
 }
 

@@ -4,10 +4,11 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use crate::guard::{Pinned, ReadGuard, WriteGuard};
-use crate::heap::Inner;
+use crate::inner::Inner;
 use crate::range::protocol::{Candidate, Released};
 use crate::range::slots::Slot;
 use crate::range::state::{self, BeginPin, Unpin, Word};
+use crate::reclaim::{bounds, runtime};
 
 /// A range of bytes that the kernel may discard whenever it is not pinned.
 ///
@@ -129,7 +130,7 @@ impl Buffer {
     fn finish_pin(&self, begun: BeginPin, may_wait: bool) -> Option<Word> {
         let pinned = match begun {
             BeginPin::Offered | BeginPin::Claimed => {
-                self.heap.enter_process();
+                runtime::enter(&self.heap);
                 self.heap.protocol().pin_slowly(self.slot(), may_wait)?
             }
             pinned => pinned,
@@ -139,7 +140,7 @@ impl Buffer {
             BeginPin::Pinned(word) => (word, false),
             BeginPin::Offered | BeginPin::Claimed => unreachable!("the slow pin ends pinned"),
         };
-        self.heap.after_pin(self.slot(), word, was_empty);
+        bounds::after_pin(&self.heap, self.slot(), word, was_empty);
         Some(word)
     }
 
@@ -147,14 +148,14 @@ impl Buffer {
     pub(crate) fn unpin(&self) {
         let slot = self.slot();
         if let Unpin::Volatile(word) = slot.state.unpin(Inner::now()) {
-            self.heap.after_unpin(slot, word);
+            bounds::after_unpin(&self.heap, slot, word);
         }
     }
 
     /// Drops the contents now. False: it is pinned, or was pinned meanwhile, or the system refused, and at least a part
     /// stays. What had contents counts as lost for the next pin.
     pub fn release(&self) -> bool {
-        self.heap.enter_process();
+        runtime::enter(&self.heap);
         match self.heap.protocol().release(self.slot()) {
             Released::Pages(_) | Released::Nothing => true,
             Released::Part(_) | Released::Pinned | Released::Interrupted => false,
@@ -164,7 +165,7 @@ impl Buffer {
     /// Hands the contents to the kernel now, which keeps them until memory is short. False: it is pinned, empty, or busy,
     /// or the system refused. A pin on another thread can stop it half-way, which is no failure.
     pub fn offer(&self) -> bool {
-        self.heap.enter_process();
+        runtime::enter(&self.heap);
         let slot = self.slot();
         let seen = slot.state.glance();
         let total = self.heap.protocol().offer(&[Candidate { slot, seen }]);
@@ -191,7 +192,7 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        self.heap.enter_process();
+        runtime::enter(&self.heap);
         self.heap.remove_range(self.index);
     }
 }

@@ -22,17 +22,21 @@ mod engine_tests;
 #[cfg(not(loom))]
 mod error;
 #[cfg(not(loom))]
-mod fork;
-#[cfg(not(loom))]
 mod guard;
 #[cfg(not(loom))]
 mod heap;
+#[cfg(not(loom))]
+mod inner;
 #[cfg(all(test, loom))]
 mod model;
 #[cfg(not(loom))]
 mod pressure;
 mod range;
+#[cfg(not(loom))]
 mod reclaim;
+#[cfg(not(loom))]
+mod settings;
+mod sleeper;
 #[cfg(not(loom))]
 mod space;
 #[cfg(not(loom))]
@@ -46,8 +50,10 @@ pub use error::{Error, ErrorKind};
 #[cfg(not(loom))]
 pub use guard::{LostBytes, Pinned, Purged, ReadGuard, WriteGuard};
 #[cfg(not(loom))]
-pub use heap::{Content, Heap, HeapBuilder, Order};
+pub use heap::{Heap, HeapBuilder};
 #[cfg(not(loom))]
 pub use reclaim::{Reclaimer, Step};
+#[cfg(not(loom))]
+pub use settings::{Content, Order};
 #[cfg(not(loom))]
 pub use stats::{Now, Pages, Stats};

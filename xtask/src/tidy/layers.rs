@@ -6,7 +6,7 @@ use super::source::RustSource;
 
 const RULE: &str = "layers";
 
-/// A folder whose files must not name some modules.
+/// A folder whose files, or a file which, must not name some modules.
 struct Layer {
     folder: &'static str,
     /// The one file in the folder that is free to.
@@ -24,6 +24,13 @@ const LAYERS: &[Layer] = &[
         forbidden: &["crate::reclaim", "crate::pressure"],
         except_tests: false,
         reason: "a range does not know who reclaims it or why; let `reclaim` call in",
+    },
+    Layer {
+        folder: "crates/vrange/src/inner.rs",
+        except: "",
+        forbidden: &["crate::reclaim", "crate::pressure", "crate::heap", "crate::buffer", "crate::guard"],
+        except_tests: false,
+        reason: "a heap's inside does what it is told; let `reclaim` and what programs hold call in",
     },
     Layer {
         folder: "crates/vrange/src/pressure/",
@@ -94,6 +101,13 @@ mod tests {
         assert_eq!(count(path, "use crate::{error::Error, pressure};\n"), 1);
         assert_eq!(count(path, "use super::super::reclaim;\n"), 1);
         assert_eq!(count(path, "use crate::range::state::State;\n"), 0);
+    }
+
+    #[test]
+    fn the_inside_of_a_heap_does_not_know_what_is_above_it() {
+        let path = "crates/vrange/src/inner.rs";
+        assert_eq!(count(path, "use crate::reclaim::runtime;\n"), 1);
+        assert_eq!(count(path, "use crate::range::Memory;\n"), 0);
     }
 
     #[test]

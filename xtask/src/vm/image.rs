@@ -14,6 +14,9 @@ use super::programs::Job;
 /// The guest's first process.
 const INIT: &str = include_str!("init.sh");
 
+/// Stands in for the part of a service manager that the demo asks for.
+const SYSTEMD_RUN: &str = include_str!("systemd-run.sh");
+
 /// Writes an initramfs to `path`.
 ///
 /// It is not compressed: emulated, a guest would spend longer unpacking than reading.
@@ -30,6 +33,7 @@ pub(super) fn write(path: &Path, kernel: &Kernel, jobs: &[Job]) -> Result<()> {
     archive.file("etc/passwd", b"root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n")?;
     archive.file("jobs", job_list(jobs).as_bytes())?;
     archive.program("bin/busybox", &read(&busybox()?)?)?;
+    archive.program("bin/systemd-run", SYSTEMD_RUN.as_bytes())?;
     for (name, contents) in kernel.zram_modules()? {
         archive.file(&format!("modules/{name}"), &contents)?;
     }

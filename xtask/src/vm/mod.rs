@@ -56,7 +56,7 @@ pub(crate) struct Options {
     /// Every combination of the above. By default half of them, in which each two of kernel, swap and LRU meet once.
     #[arg(long)]
     every: bool,
-    /// Only tests whose name contains this; the demo and the doctor are left out then.
+    /// Only tests whose name contains this, and runs of the command, such as `vrange demo`, that contain it.
     #[arg(long, value_name = "NAME")]
     filter: Option<String>,
     /// End a guest that has not finished after this many minutes.

@@ -40,19 +40,28 @@ pub(super) fn build(workspace: &Workspace, filter: Option<&str>) -> Result<Vec<J
     if jobs.is_empty() {
         bail!("cargo built no test program");
     }
-    if filter.is_none() {
+    let wanted = |line: &&str| filter.is_none_or(|filter| line.contains(filter));
+    let lines: Vec<&str> = COMMAND_LINES.iter().copied().filter(wanted).collect();
+    if !lines.is_empty() {
         let command =
             command_program(&cargo(workspace, &["build", "--package", "vrange-cli", "--bin", "vrange"])?)?;
-        for arguments in [["doctor"].as_slice(), &["demo", "/scratch/files", "--memory", "256M", "--json"]] {
-            jobs.push(Job {
-                name: "vrange".to_owned(),
-                executable: command.clone(),
-                arguments: arguments.iter().map(ToString::to_string).collect(),
-            });
-        }
+        let as_user = workspace.root().join("xtask/src/vm/as-user.sh");
+        jobs.extend(lines.into_iter().map(|line| {
+            let mut words = line.split(' ').map(str::to_owned);
+            let name = words.next().unwrap_or_default();
+            let executable = if name == "vrange" { command.clone() } else { as_user.clone() };
+            Job { name, executable, arguments: words.collect() }
+        }));
     }
     Ok(jobs)
 }
+
+/// What is run of the command itself.
+const COMMAND_LINES: &[&str] = &[
+    "vrange doctor",
+    "vrange demo /scratch/files --memory 256M --json",
+    "as-user vrange demo /scratch/files --memory 256M --json",
+];
 
 fn test_arguments() -> Vec<&'static str> {
     let packages = TESTED.iter().flat_map(|package| ["--package", package]);

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use vrange_os::fake::Fake;
 
 use crate::heap::{Heap, HeapBuilder};
-use crate::reclaim::Sleeper;
+use crate::sleeper::Sleeper;
 
 mod plain;
 mod programs;

@@ -11,7 +11,8 @@ use super::plain::{Fate, PlainBuffer, PlainPage, Totals, assert_bytes, validate}
 use super::{fake, heap_on};
 use crate::buffer::Phase;
 use crate::guard::{LostBytes, Pinned, WriteGuard};
-use crate::heap::{Heap, Order};
+use crate::heap::Heap;
+use crate::settings::Order;
 
 const WORDS: usize = PAGE_BYTES / 8;
 

@@ -9,9 +9,11 @@ use vrange_os::{Span, clock};
 
 use super::offers::Offers;
 use super::reserve::{Need, Reserve, Target};
+use super::runtime;
 use super::selection::{self, Picks};
-use crate::heap::{Content, Inner};
+use crate::inner::Inner;
 use crate::pressure::{Level, Readers};
+use crate::settings::Content;
 use crate::sync::thread;
 
 /// Offered in one turn, before the level is read again and a `fork` may get in between.
@@ -282,7 +284,7 @@ impl Reclaimer {
     pub fn step(&mut self) -> Step {
         match self.heap.upgrade() {
             Some(heap) => {
-                heap.enter_process();
+                runtime::enter(&heap);
                 heap.take_part();
                 self.cycle.turn(&[heap])
             }

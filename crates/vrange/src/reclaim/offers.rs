@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use crate::heap::Inner;
+use crate::inner::Inner;
 use crate::pressure::{Level, LevelKind};
 
 /// Lists lag by some pages a processor.

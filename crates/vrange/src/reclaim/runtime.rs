@@ -1,4 +1,18 @@
-//! The process's reclaimer thread, and the list of heaps that it serves.
+//! The process's reclaimer thread, the list of heaps that it serves, and `fork`: parent and child each get heaps that work, and
+//! neither waits for a thread that only the other has.
+//!
+//! Handlers (`pthread_atfork(3)`), registered at the first unpin of the process, do it for libc's `fork`:
+//!
+//! * *before*: the list of heaps and every heap are closed, which waits for offers, rescues and releases in progress, and
+//!   ranges with pages are marked as [shared](crate::range::sharing);
+//! * *after, in the parent*: everything is opened again;
+//! * *after, in the child*: the same, and the reclaimer counts as never started, so that the child's next unpin starts one.
+//!
+//! A child that came by a raw `clone` system call ran no handlers. It finds out from a page that the kernel cleared for it
+//! ([`vrange_os::process`]), before it does anything slow to a range. Its parent does not find out.
+//!
+//! Between the handlers that run before and after a `fork`, the forking thread waits for ever if it does anything slow to a
+//! range: handlers that a program has registered itself must not use buffers.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
@@ -6,17 +20,19 @@ use std::time::{Duration, Instant};
 
 use vrange_os::clock;
 use vrange_os::kernel_file::Root;
+use vrange_os::process::{self, Owner};
 use vrange_os::thread::{
     drain_eventfd, eventfd, run_soon, spawn_without_signals, wait_for_eventfd, write_eventfd,
 };
 
 use super::cycle::Cycle;
-use super::sleeper::{Sleeper, Wake};
-use crate::fork;
-use crate::heap::Inner;
+use crate::inner::Inner;
 use crate::pressure::Sources;
 use crate::range::gate::Gate;
-use crate::sync::{AtomicPtr, AtomicU64, Ordering, thread};
+use crate::range::sharing;
+use crate::range::slots::Slot;
+use crate::sleeper::{Sleeper, Wake};
+use crate::sync::{AtomicPtr, AtomicU8, AtomicU64, Ordering, lock, thread};
 
 /// The thread's name, as `top -H` shows it.
 const THREAD_NAME: &str = "vrange-reclaim";
@@ -29,7 +45,7 @@ const STACK_BYTES: usize = 256 << 10;
 
 struct Runtime {
     /// The process that the thread, if there is one, belongs to.
-    owner: fork::Owner,
+    owner: Owner,
     sleeper: Sleeper,
     /// For heaps without the thread: "never started" until forks are watched for.
     driven_sleeper: Sleeper,
@@ -52,7 +68,7 @@ struct List {
 }
 
 static RUNTIME: Runtime = Runtime {
-    owner: fork::Owner::new_unowned(),
+    owner: Owner::new_unowned(),
     sleeper: Sleeper::new(),
     driven_sleeper: Sleeper::new(),
     gate: Gate::new(),
@@ -74,7 +90,7 @@ pub(crate) fn driven_sleeper() -> &'static Sleeper {
 /// Locks the list; the caller holds a pass of the gate, or has closed it.
 fn list() -> MutexGuard<'static, List> {
     // The list is whole between statements, whatever panicked.
-    crate::sync::lock(&RUNTIME.list)
+    lock(&RUNTIME.list)
 }
 
 /// Has the thread serve the heap, from its first unpin on.
@@ -145,7 +161,7 @@ fn start() {
 /// From now on forks are noticed; those before are made up for.
 fn watch_forks() {
     enter_process();
-    fork::watch();
+    register_fork_handlers();
     let _pass = RUNTIME.gate.enter();
     let list = list();
     for heap in list.served.iter().filter_map(Weak::upgrade) {
@@ -220,21 +236,40 @@ fn needs_reclaimer(heaps: &[Arc<Inner>]) -> bool {
     heaps.iter().any(|heap| heap.needs_reclaimer())
 }
 
-/// Waits until nobody works on any range or on the list, and keeps it so until [`open_after_fork`].
-pub(crate) fn close_for_fork() {
+/// Registers the handlers, once in the life of the process and of its children.
+fn register_fork_handlers() {
+    static REGISTERED: AtomicU8 = AtomicU8::new(0);
+    // Relaxed: only who is first counts.
+    if REGISTERED.swap(1, Ordering::Relaxed) == 0 {
+        // A failure means that no memory was left for the list of handlers; forks are then noticed as after a raw `clone`.
+        let _ = process::at_fork(close_for_fork, open_in_parent, open_in_child);
+    }
+}
+
+/// Waits until nobody works on any range or on the list, and keeps it so until they are opened.
+extern "C" fn close_for_fork() {
     // This may be a child that came by a raw `clone`, with threads of its parent inside the gate.
     enter_process();
     RUNTIME.gate.close();
     let mut list = list();
     let heaps: Vec<Arc<Inner>> = list.served.iter().chain(&list.driven).filter_map(Weak::upgrade).collect();
     for heap in &heaps {
+        enter(heap);
         heap.close_for_fork();
     }
     list.closed = heaps;
 }
 
-/// Opens everything again, in the parent (`heap.open()`) or the child (`heap.enter_forked_child()`).
-pub(crate) fn open_after_fork(open: fn(&Inner)) {
+extern "C" fn open_in_parent() {
+    open_after_fork(Inner::open);
+}
+
+extern "C" fn open_in_child() {
+    enter_process();
+    open_after_fork(|heap| enter_with(heap, sharing::inherit));
+}
+
+fn open_after_fork(open: impl Fn(&Inner)) {
     let closed = std::mem::take(&mut list().closed);
     for heap in &closed {
         open(heap);
@@ -244,8 +279,23 @@ pub(crate) fn open_after_fork(open: fn(&Inner)) {
     drop(closed);
 }
 
+/// Before anything slow is done to a range: in a child whose `clone` ran no handlers, what threads of the parent had begun
+/// is put right first. Two loads.
+#[inline]
+pub(crate) fn enter(heap: &Inner) {
+    enter_with(heap, sharing::part);
+}
+
+#[inline]
+fn enter_with(heap: &Inner, adopt: fn(&Slot)) {
+    heap.process.enter(|| {
+        heap.recover_in_child(adopt);
+        enter_process();
+    });
+}
+
 /// In a child: there is no reclaimer thread, and the descriptor that woke it is the parent's.
-pub(crate) fn enter_process() {
+fn enter_process() {
     RUNTIME.owner.enter(|| {
         RUNTIME.gate.reset_in_child();
         // Relaxed, here and in `reset`: the child has one thread so far.

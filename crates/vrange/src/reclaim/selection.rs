@@ -7,10 +7,11 @@
 use arrayvec::ArrayVec;
 use vrange_os::PAGE_BYTES;
 
-use crate::heap::{Inner, Order};
+use crate::inner::Inner;
 use crate::range::protocol::{Candidate, Released};
 use crate::range::sharing;
 use crate::range::state::{Generation, Phase, Word};
+use crate::settings::Order;
 
 /// Ranges that one pass picks. More are picked by further passes.
 const PICKED_MAX: usize = 4096;

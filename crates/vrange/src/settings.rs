@@ -1,0 +1,50 @@
+//! What the owner of a heap may wish for.
+
+use std::time::Duration;
+
+/// Which of a heap's ranges go first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Order {
+    /// The one that was unpinned longest ago: what a cache wants.
+    #[default]
+    ColdestFirst,
+    /// The one that was unpinned last: for data that is read once in a long sweep, where the latest part is the one that
+    /// will not be wanted again soon.
+    LatestFirst,
+}
+
+/// What a heap's ranges hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Content {
+    /// Data worth keeping. It is offered to the kernel only as memory gets short, and released only when asked for or
+    /// to keep a limit.
+    #[default]
+    Cache,
+    /// Garbage, such as an allocator's free blocks. It is offered soon after the unpin, and released when it has been left
+    /// alone for `decay`, so that an idle program's resident memory falls.
+    Free {
+        /// How long it stays. 10 s is a good choice.
+        decay: Duration,
+    },
+}
+
+/// What the owner of a heap asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) name: String,
+    pub(crate) limit_bytes: Option<u64>,
+    pub(crate) reserve_bytes: Option<u64>,
+    pub(crate) order: Order,
+    pub(crate) content: Content,
+    pub(crate) max_unoffered_bytes: Option<u64>,
+    pub(crate) core_dump: bool,
+}
+
+impl Settings {
+    /// Is there a limit or a cap, which pins and unpins must keep?
+    pub(crate) fn has_bounds(&self) -> bool {
+        self.limit_bytes.is_some() || self.max_unoffered_bytes.is_some()
+    }
+}
