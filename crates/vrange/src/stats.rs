@@ -102,8 +102,8 @@ pub struct Now {
 
 /// What a heap holds now and what has happened to it since it was made. Taken by [`Heap::stats`](crate::Heap::stats).
 ///
-/// The kernel discards pages without telling anybody, so `lost` and `rescued` grow when a range is pinned, not when its
-/// pages go.
+/// The kernel discards pages without telling anybody, so `lost` and `rescued` grow when a range is pinned or released, not
+/// when its pages go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -125,7 +125,7 @@ pub struct Stats {
     /// Offered pages that the kernel had discarded: the counter that the RFC of 2012 put into `/proc/vmstat`
     /// (`pgvolatile`).
     pub lost: Pages,
-    /// Pages dropped by request, by a limit, or ahead of need.
+    /// Pages in memory that were dropped by request, by a limit, or ahead of need.
     pub released: Pages,
 }
 

@@ -1,17 +1,18 @@
 //! The cache process: files in volatile buffers, their digests in ordinary memory.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read, StdinLock, StdoutLock, stdin, stdout};
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use vrange::{Buffer, Heap, Phase, Pinned};
+use vrange::{Heap, Phase, Pinned};
 
+use super::cached::{Cached, Link};
 use super::files::SHARE_OF_MEMORY;
 use super::shuffle::Shuffle;
 use super::verify;
 use super::watch::Watch;
-use super::wire::{FromCache, ToCache, receive, send};
+use super::wire::{FromCache, ToCache, receive};
 use crate::failure::Failure;
 
 /// While the cache is at most this full (per cent of its target) old files are touched again, so that the order of age
@@ -21,40 +22,14 @@ const TOUCH_UNTIL_PERCENT: u64 = 60;
 /// How many steps the lever is pulled in, so that there is an order to see.
 const LEVER_STEPS: u64 = 40;
 
-/// A file's contents.
-#[derive(Debug)]
-pub(super) struct Cached {
-    /// Where it came from.
-    pub(super) path: PathBuf,
-    /// The contents.
-    pub(super) buffer: Buffer,
-    /// What the contents were when they were read.
-    pub(super) digest: blake3::Hash,
-    /// When it was touched last: a count of touches.
-    age: u64,
-}
-
 /// Serves the parent until it says so or goes away. A failure is told to the parent, which tells the user.
 pub(crate) fn run() -> Result<(), Failure> {
-    let mut link = Link { from: BufReader::new(stdin().lock()), to: stdout().lock() };
+    let mut link = Link::new();
     match serve(&mut link) {
         Ok(()) => Ok(()),
         Err(message) => link
             .answer(&FromCache::Failed { message: message.clone() })
             .map_err(|_| Failure::run(format!("the cache process: {message}"))),
-    }
-}
-
-/// The two ends towards the parent.
-pub(super) struct Link {
-    pub(super) from: BufReader<StdinLock<'static>>,
-    to: StdoutLock<'static>,
-}
-
-impl Link {
-    /// Sends one line.
-    pub(super) fn answer(&mut self, answer: &FromCache) -> Result<(), String> {
-        send(&mut self.to, answer).map_err(|error| format!("answering: {error}"))
     }
 }
 

@@ -10,6 +10,7 @@
 //! ([`ToCache::PullLever`]); that shows what is kept and lost, and in which order, but not how fast.
 
 mod cache;
+mod cached;
 mod child;
 mod files;
 mod group;

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use vrange::Pinned;
 
-use super::cache::{Cached, Link};
+use super::cached::{Cached, Link};
 use super::rank;
 use super::watch::Watch;
 use super::wire::{CacheReport, FromCache};

@@ -8,7 +8,7 @@ use vrange::Phase;
 use vrange_os::linux::Linux;
 use vrange_os::{PAGE_BYTES, Residency, Span, System as _};
 
-use super::cache::Cached;
+use super::cached::Cached;
 use super::wire::{Sample, monotonic_ns};
 
 /// Time from one look to the next. A look at 512 MiB takes 1 to 2 ms of a processor that the hog does not use.

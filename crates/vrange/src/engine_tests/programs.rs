@@ -347,10 +347,13 @@ impl Machine {
                     (0..plain.pages.len()).filter(|page| now == Phase::Empty || plain.is_noted_lost(*page));
                 for page in released.collect::<Vec<_>>() {
                     let page = &mut plain.pages[page];
-                    if page.has_contents() && page.fate != Fate::Lost {
-                        page.fate = Fate::Lost;
-                        self.totals.released += 1;
+                    // What the kernel took was lost, not released, where that can be seen.
+                    match page.fate {
+                        Fate::Taken if !self.refusals.residency => self.totals.lost += 1,
+                        Fate::Kept | Fate::Taken if page.has_contents() => self.totals.released += 1,
+                        _ => continue,
                     }
+                    page.fate = Fate::Lost;
                 }
             }
         }

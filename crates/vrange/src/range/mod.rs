@@ -17,6 +17,8 @@ pub(crate) mod page_map;
 #[cfg(not(loom))]
 pub(crate) mod protocol;
 #[cfg(not(loom))]
+mod share_record;
+#[cfg(not(loom))]
 pub(crate) mod sharing;
 #[cfg(not(loom))]
 pub(crate) mod slots;

@@ -6,14 +6,14 @@
 use std::ops::Range;
 
 use arrayvec::ArrayVec;
-use vrange_os::{OsError, PAGE_BYTES, Span, System};
+use vrange_os::{OsError, PAGE_BYTES, Residency, Span, System};
 
 use super::gate::Gate;
 use super::page_map::{Page, Words};
 use super::sharing;
 use super::slots::Slot;
 use super::state::{BeginPin, BeginRelease, Generation, Phase, Word};
-use super::witness::{Memory, Part, Rescued, note, note_by_contents, rescue};
+use super::witness::{Memory, Part, Rescued, has_contents, note, note_by_contents, rescue};
 use crate::stats::Counters;
 
 /// Pages that are offered or released between two looks at whether a pinner waits. With 4 KiB pages a piece takes about
@@ -21,6 +21,7 @@ use crate::stats::Counters;
 const PIECE_PAGES: usize = 256;
 /// The same for ranges in huge pages: one huge page, which takes some 6 µs.
 const PIECE_PAGES_HUGE: usize = 512;
+const _: () = assert!(PIECE_PAGES <= PIECE_PAGES_HUGE, "a set holds either kind of piece");
 /// After this many refusals in a row the other ranges are not tried: the reason is not the single range.
 const REFUSALS_MAX: u32 = 4;
 /// Ranges that are offered with one system call.
@@ -339,15 +340,19 @@ impl Protocol<'_> {
                 unsafe { note_by_contents(slot.memory(), piece.start.max(offered_before)..piece.end, map) };
             }
             slot.set_offered_pages(piece.end.max(offered_before));
+            // SAFETY: the range is claimed.
+            let taken =
+                unsafe { self.taken(slot, piece.start..piece.end.min(offered_before).max(piece.start)) };
             // SAFETY: a claimed range, noted, whose owner has agreed that its contents may go.
             if unsafe { self.system.release(slot.memory().span().slice(piece.start, piece.len())) }.is_err() {
                 refused = true;
                 break;
             }
             reached = piece.end;
-            gone.add(map, piece);
+            gone.add(map, piece, &taken);
         }
         self.counters.released(gone.resident);
+        self.counters.lost(gone.taken);
         let left = match reached {
             _ if reached == slot.pages() => Phase::Empty,
             0 if !refused => before,
@@ -365,6 +370,26 @@ impl Protocol<'_> {
             _ if gone.resident >= pages_max => Released::Part(gone.resident),
             _ => Released::Interrupted,
         }
+    }
+
+    /// Which of these pages, that were offered, are gone already? None, if that cannot be told.
+    ///
+    /// # Safety
+    /// The range is claimed.
+    unsafe fn taken(&self, slot: &Slot, pages: Range<usize>) -> PieceSet {
+        let mut there = PieceSet::default();
+        let memory = slot.memory();
+        let span = memory.span().slice(pages.start, pages.len());
+        let read = self.system.residency(span, false, &mut |found, residency| {
+            for page in found {
+                // The kernel's zero page, where a page was and a load came by; or a page shared since a `fork`.
+                // SAFETY: passed on from the caller.
+                if residency != Residency::Shared || unsafe { has_contents(memory, pages.start + page) } {
+                    there.insert(page);
+                }
+            }
+        });
+        if read.is_ok() { there.others(pages.len()) } else { PieceSet::default() }
     }
 
     /// Ends a range: waits until nobody works on it, and has its memory given back by `give_back`, during which nobody
@@ -404,27 +429,55 @@ impl Protocol<'_> {
 /// What went with a release, in pages.
 #[derive(Clone, Copy, Debug, Default)]
 struct Gone {
+    /// Dropped by us.
     resident: usize,
+    /// Had contents, whoever took them.
     lost: usize,
+    /// Had contents, and the kernel had discarded them before.
+    taken: usize,
 }
 
 impl Gone {
-    /// Notes that a piece was dropped, and counts it.
-    fn add(&mut self, map: Words<'_>, piece: Range<usize>) {
+    /// Notes that a piece was dropped, and counts it. `taken`: the pages of it that the kernel had discarded before.
+    fn add(&mut self, map: Words<'_>, piece: Range<usize>, taken: &PieceSet) {
+        let start = piece.start;
         for page in piece {
+            let was_taken = taken.contains(page - start);
             match map.get(page) {
                 Page::Witnessed => {
                     map.set(page, Page::Lost);
-                    self.resident += 1;
                     self.lost += 1;
+                    self.taken += usize::from(was_taken);
+                    self.resident += usize::from(!was_taken);
                 }
                 Page::Blank => {
                     map.set(page, Page::Absent);
-                    self.resident += 1;
+                    self.resident += usize::from(!was_taken);
                 }
                 Page::Absent | Page::Lost => {}
             }
         }
+    }
+}
+
+/// Some pages of a piece, by their place in it.
+#[derive(Clone, Copy, Debug, Default)]
+struct PieceSet([u64; PIECE_PAGES_HUGE / 64]);
+
+impl PieceSet {
+    fn insert(&mut self, place: usize) {
+        self.0[place / 64] |= 1 << (place % 64);
+    }
+
+    fn contains(&self, place: usize) -> bool {
+        self.0[place / 64] & 1 << (place % 64) != 0
+    }
+
+    /// Those of the first `count` pages that are not among these.
+    fn others(&self, count: usize) -> Self {
+        let mut others = Self::default();
+        (0..count).filter(|place| !self.contains(*place)).for_each(|place| others.insert(place));
+        others
     }
 }
 

@@ -3,7 +3,7 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 
 use super::page_map::{PageMap, Words};
-use super::sharing::ShareRecord;
+use super::share_record::ShareRecord;
 use super::state::{EndClaim, Phase, State, Word};
 use super::wakes::Wakes;
 use super::witness::Memory;

@@ -1,6 +1,6 @@
 //! One turn of the reclaimer: read how short memory is, decide, act.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vrange_os::kernel_file::Root;
@@ -9,7 +9,6 @@ use vrange_os::{Span, clock};
 
 use super::offers::Offers;
 use super::reserve::{Need, Reserve, Target};
-use super::runtime;
 use super::selection::{self, Picks};
 use crate::inner::Inner;
 use crate::pressure::{Level, Readers};
@@ -58,7 +57,8 @@ pub(crate) struct Cycle {
     ticks: TickRate,
     rare_due: Instant,
     offers: Offers,
-    /// Turns in a row in which headroom was desperate and nothing was left to offer.
+    jitter: Jitter,
+    /// Turns in a row in which headroom was desperate and nothing could be offered.
     undone_turns: u32,
 }
 
@@ -74,6 +74,7 @@ impl Cycle {
             ticks: TickRate::start(),
             rare_due: Instant::now(),
             offers: Offers::default(),
+            jitter: Jitter::new(),
             undone_turns: 0,
         }
     }
@@ -119,6 +120,7 @@ impl Cycle {
             // A turn over very many ranges takes long: while there is nothing to do it may take a quarter of a processor.
             step.wait.max(now.elapsed().min(Duration::from_millis(5)) * 3)
         };
+        step.wait = self.jitter.shorten(step.wait);
         step
     }
 
@@ -128,6 +130,7 @@ impl Cycle {
         if self.process != process {
             self.process = process;
             self.readers = None;
+            self.jitter = Jitter::new();
         }
     }
 
@@ -169,12 +172,13 @@ impl Cycle {
     /// headroom stays low though all is offered, it is offered again; if that does not help either, it is released, which
     /// needs nothing from the kernel's taste.
     fn mend_undone_offers(&mut self, heaps: &[Arc<Inner>], need: &Need, step: &mut Step) {
-        if !need.is_desperate {
+        // As long as there is more to offer, that helps. (What is kept for another process's sake does not.)
+        if !need.is_desperate || step.offered_bytes > 0 {
             self.undone_turns = 0;
             return;
         }
         let totals = totals(heaps);
-        if totals.unoffered > 0 || totals.offered == 0 {
+        if totals.offered == 0 {
             self.undone_turns = 0;
             return;
         }
@@ -235,6 +239,28 @@ fn totals(heaps: &[Arc<Inner>]) -> Totals {
     totals
 }
 
+/// Keeps the reclaimers of many processes out of step. They read the same level; if all read it at the same moment, each
+/// would release what one should, before any could see what the others did.
+#[derive(Debug)]
+struct Jitter(u64);
+
+impl Jitter {
+    fn new() -> Self {
+        // Two processes rarely get here in the same tick, and an odd seed is never zero.
+        Self(clock::ticks() << 32 | u64::from(std::process::id()) << 1 | 1)
+    }
+
+    /// The wait, or up to a quarter less.
+    fn shorten(&mut self, wait: Duration) -> Duration {
+        // Marsaglia's xorshift: good enough to be different.
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        let share = u32::from(self.0.to_ne_bytes()[3]);
+        wait - wait / 4 * share / 255
+    }
+}
+
 /// How long a tick of [`clock`] is, measured against the system's clock.
 #[derive(Debug)]
 struct TickRate {
@@ -264,31 +290,17 @@ impl TickRate {
     }
 }
 
-/// A reclaimer that the program drives itself. See [`HeapBuilder::build_manual`](crate::HeapBuilder::build_manual).
-///
-/// Nothing is offered or released for its heap, but by request, unless [`step`](Self::step) is called.
-#[derive(Debug)]
-pub struct Reclaimer {
-    heap: Weak<Inner>,
-    cycle: Cycle,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Reclaimer {
-    pub(crate) fn new(heap: Weak<Inner>) -> Self {
-        Self { heap, cycle: Cycle::new(Root::real()) }
-    }
-
-    /// One turn: reads how short memory is, on the machine and in every memory cgroup from this process's to the root, and
-    /// offers and releases what that asks for. Some ten microseconds when there is nothing to do; never waits but for a
-    /// `fork` in progress. After the heap's end it does nothing.
-    pub fn step(&mut self) -> Step {
-        match self.heap.upgrade() {
-            Some(heap) => {
-                runtime::enter(&heap);
-                heap.take_part();
-                self.cycle.turn(&[heap])
-            }
-            None => Step { wait: Duration::MAX, ..Step::default() },
-        }
+    #[test]
+    fn waits_are_shortened_by_a_quarter_at_most_and_differ() {
+        let mut jitter = Jitter::new();
+        let waits: Vec<Duration> = (0..100).map(|_| jitter.shorten(Duration::from_secs(1))).collect();
+        assert!(waits.iter().all(|wait| (750..=1000).contains(&wait.as_millis())), "{waits:?}");
+        let distinct: std::collections::BTreeSet<_> = waits.iter().collect();
+        assert!(distinct.len() > 30, "{waits:?}");
+        assert_eq!(jitter.shorten(Duration::ZERO), Duration::ZERO);
     }
 }

@@ -5,13 +5,16 @@
 //! * [`offers`] keeps account of what was offered and is still to be had;
 //! * [`cycle`] reads, decides and acts once;
 //! * [`bounds`] is what pinning and unpinning threads do themselves;
-//! * [`runtime`] is the process's one thread that does this over and over, and its sleep.
+//! * [`runtime`] is the process's one thread that does this over and over, its sleep, and what happens around a `fork`;
+//! * [`manual`] is the same for a program that does it itself.
 
 pub(crate) mod bounds;
 mod cycle;
+mod manual;
 mod offers;
 mod reserve;
 pub(crate) mod runtime;
 pub(crate) mod selection;
 
-pub use cycle::{Reclaimer, Step};
+pub use cycle::Step;
+pub use manual::Reclaimer;

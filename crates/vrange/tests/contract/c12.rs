@@ -97,6 +97,25 @@ fn c12_what_the_calls_return_is_what_is_counted() {
     drop(buffers);
 }
 
+#[test]
+fn c12_what_the_kernel_took_before_a_release_is_lost_and_not_released() {
+    for pages in SIZES_PAGES {
+        let heap = quiet_heap();
+        let buffer = filled(&heap, pages, 1);
+        assert!(buffer.offer());
+        let taken = pages / 2;
+        if taken > 0 {
+            memory::take(&buffer, 0..taken);
+        }
+        let left = (pages - taken) as u64;
+        assert_eq!(heap.reclaim(u64::MAX), left * PAGE_BYTES as u64, "memory that is free again");
+        assert_eq!(totals(&heap.stats()), [pages as u64, 0, taken as u64, left]);
+        let Pinned::Purged(purged) = buffer.pin() else { panic!("nothing is left") };
+        assert_eq!(purged.lost_pages(), pages);
+        assert_eq!(totals(&heap.stats()), [pages as u64, 0, taken as u64, left], "a loss is counted once");
+    }
+}
+
 /// The totals add up after any number of threads have been at work, which no order of events can change.
 #[test]
 fn c12_the_totals_add_up_under_contention() {

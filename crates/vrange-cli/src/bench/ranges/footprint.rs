@@ -22,7 +22,8 @@ pub(super) struct Footprint {
 /// Measures by resident memory, which also counts what allocators and the kernel round up to.
 pub(super) fn measure(quick: bool) -> Result<Footprint, Failure> {
     const PAGES: usize = 16;
-    let ranges = if quick { 2_000 } else { 20_000 };
+    // Enough of them that what is rounded up to whole pages elsewhere does not count.
+    let ranges = if quick { 10_000 } else { 50_000 };
     let lost_bytes = if quick { 16 << 20 } else { 256 << 20 };
     Ok(Footprint {
         state_bytes: state_bytes(ranges, PAGES)?,
@@ -74,15 +75,17 @@ fn failed(error: vrange::Error) -> Failure {
     Failure::run(format!("making a range: {error}"))
 }
 
-/// `VmRSS`, exact to a page: `/proc/self/smaps_rollup` is added up when it is read, unlike `/proc/self/statm`.
+/// Anonymous memory in use, exact to a page: `/proc/self/smaps_rollup` is added up when it is read, unlike
+/// `/proc/self/statm`. (Code of the program that runs for the first time is no state of a range.)
 fn resident_bytes() -> Result<u64, Failure> {
     const PATH: &str = "/proc/self/smaps_rollup";
     let text = std::fs::read_to_string(PATH).map_err(|error| Failure::io("reading", PATH, &error))?;
-    parse_resident(&text).ok_or_else(|| Failure::run(format!("{PATH} holds no Rss")))
+    parse_resident(&text).ok_or_else(|| Failure::run(format!("{PATH} tells of no anonymous memory")))
 }
 
 fn parse_resident(text: &str) -> Option<u64> {
-    let kibibytes = text.lines().find_map(|line| line.strip_prefix("Rss:"))?.trim().strip_suffix("kB")?;
+    let kibibytes =
+        text.lines().find_map(|line| line.strip_prefix("Anonymous:"))?.trim().strip_suffix("kB")?;
     kibibytes.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
@@ -97,7 +100,10 @@ mod tests {
 
     #[test]
     fn resident_memory_is_read_in_kibibytes() {
-        assert_eq!(parse_resident("5555-6666 [rollup]\nRss:    12 kB\nPss: 3 kB\n"), Some(12 << 10));
+        assert_eq!(
+            parse_resident("5555-6666 [rollup]\nRss:    99 kB\nAnonymous:    12 kB\nPss: 3 kB\n"),
+            Some(12 << 10)
+        );
         assert_eq!(parse_resident("Pss: 3 kB\n"), None);
         assert!(resident_bytes().expect("this process has memory") > 0);
     }
