@@ -179,11 +179,13 @@ fn c08_a_range_offered_rescued_and_offered_again_keeps_its_old_place() {
             group.reclaim(bytes(PAGES * COUNT));
             let [of_first, of_second] =
                 [&first, &second].map(|buffers| taken_of(buffers).iter().sum::<usize>());
-            assert!(of_first + of_second >= PAGES * COUNT * 9 / 10, "{of_first} + {of_second} pages taken");
-            let (earlier, later) =
-                if was_offered_before { (of_first, of_second) } else { (of_second, of_first) };
+            // Kernels before 6.2 may take half as much again as they were asked to.
+            let total = of_first + of_second;
+            let expected = PAGES * COUNT * 9 / 10..=PAGES * COUNT * 9 / 5;
+            assert!(expected.contains(&total), "{of_first} + {of_second} pages taken");
+            let earlier = if was_offered_before { of_first } else { of_second };
             assert!(
-                earlier > 3 * later,
+                earlier >= total.min(PAGES * COUNT) * 9 / 10,
                 "offered before: {was_offered_before}; {of_first} of the first, {of_second}"
             );
         }
