@@ -46,6 +46,11 @@ pub fn scale() -> Scale {
     }
 }
 
+/// Is this an emulated machine (`VRANGE_TEST_EMULATED` is set), on which times mean nothing?
+pub fn is_emulated() -> bool {
+    std::env::var_os("VRANGE_TEST_EMULATED").is_some()
+}
+
 /// Says that the calling test cannot run here, and why, past the test harness, which swallows what a passing test prints.
 /// Such a test counts as skipped, not as passed.
 pub fn skipped(why: &str) {

@@ -3,7 +3,7 @@
 # each ended, and turns the machine off. The first serial line is the kernel's own, so that neither cuts into the
 # other. From the kernel's command line come ZRAM (a size, or unset) and MGLRU (y or n).
 /bin/busybox --install -s /bin
-export PATH=/bin TMPDIR=/scratch HOME=/scratch RUST_BACKTRACE=1
+export PATH=/bin TMPDIR=/scratch HOME=/scratch RUST_BACKTRACE=1 VRANGE_TEST_EMULATED=1
 
 # A job that runs longer than this is stuck; those after it still get their turn.
 job_seconds_max=1200

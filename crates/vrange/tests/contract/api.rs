@@ -94,9 +94,10 @@ fn try_pin_never_waits() {
                 }
             });
             seccomp::forbid(&[libc::SYS_futex]);
-            let until = Instant::now() + Duration::from_millis(500);
+            // Threads that share a processor rarely meet in the middle of an offer.
+            let until = Instant::now() + Duration::from_secs(20);
             let (mut pinned, mut refused) = (0, 0);
-            while Instant::now() < until {
+            while (pinned < 1000 || refused < 10) && Instant::now() < until {
                 match buffer.try_pin() {
                     Some(Pinned::Intact(guard)) => {
                         assert_eq!(page_of(&guard, 5), page_of(&expected, 5));

@@ -65,6 +65,7 @@ fn c04_pin_and_unpin_do_not_even_look_at_a_page() {
             let buffer = filled(&heap, pages, 1);
             let address = memory::span(&buffer).address();
             std::fs::write("/proc/self/clear_refs", "1").expect("forget what was referenced");
+            memory::forget_translations();
             pin_and_unpin(&buffer, 100);
             assert_eq!(memory::smaps_kib(address, "Referenced"), 0);
             black_box(buffer.pin().intact().expect("not offered")[0]);

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use vrange::{Buffer, Heap, Phase};
-use vrange_testing::{Job, Talk, alone, scale};
+use vrange_testing::{Job, Talk, alone, is_emulated, scale, skipped};
 
 use crate::{MIB, pages};
 
@@ -62,6 +62,9 @@ fn wait_ns(buffer: &Buffer) -> u64 {
 
 #[test]
 fn a_pin_waits_a_millisecond_at_most_while_much_is_offered() {
+    if is_emulated() {
+        return skipped("processors are emulated, and too slow for a promise in milliseconds");
+    }
     let _alone = alone();
     let bytes = scale().pick(256 * MIB, 1024 * MIB);
     for buffer_bytes in [MIB / 4, MIB, 64 * MIB] {

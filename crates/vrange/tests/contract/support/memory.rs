@@ -96,6 +96,13 @@ fn press(span: Span) {
     }
 }
 
+/// Has the processors forget the translations that they remember, so that their next access to a page is noted in the page
+/// table: the kernel does so when much is unmapped (on x86, more than 33 pages), and not when it clears the notes.
+pub(crate) fn forget_translations() {
+    let mut unmapped = Raw::new(64);
+    unmapped.bytes_mut().fill(1);
+}
+
 fn on_each_processor(work: impl Fn()) {
     let allowed = affinity();
     for processor in 0..usize::try_from(libc::CPU_SETSIZE).expect("a small number") {
