@@ -65,7 +65,7 @@ fn run_round(workspace: &Workspace, round: usize, summary: &mut Summary) {
             .arg("--target-dir")
             .arg(workspace.target_folder().join("loom"))
             .env("RUSTFLAGS", "--cfg loom")
-            .env("LOOM_MAX_PREEMPTIONS", "5");
+            .env("LOOM_MAX_PREEMPTIONS", "4");
         run_step(&mut command)
     });
 }
