@@ -55,7 +55,8 @@ fn run_round(workspace: &Workspace, round: usize, summary: &mut Summary) {
     for sanitizer in [Sanitizer::Address, Sanitizer::Thread] {
         summary.run(format!("round {round}: all tests of the library, {}", sanitizer.name()), || {
             let mut command = sanitize::test_command(workspace, sanitizer)?;
-            run_step(command.args(["--tests", "--no-fail-fast", "--"]).args(sanitizer.test_arguments()))
+            command.args(sanitize::suite_arguments(sanitizer.suites().iter().copied()));
+            run_step(command.args(["--no-fail-fast", "--"]).args(sanitizer.test_arguments()))
         });
     }
     summary.run(format!("round {round}: loom, more preemptions"), || {

@@ -3,6 +3,7 @@
 //! * [`MemoryGroup`] is a memory cgroup in which memory can be made short without troubling the machine;
 //! * [`Job`], [`Child`] and [`serve`] start the test program again as another process that does a job there;
 //! * [`in_child`] runs a test that changes its whole process in one of its own;
+//! * [`drain_processors`] has the kernel finish what it put off;
 //! * [`alone`] keeps tests that fill memory apart, [`scale`] says how long they run, and [`skipped`] says that one cannot
 //!   run here.
 
@@ -12,11 +13,13 @@ mod alone;
 mod group;
 mod isolated;
 mod job;
+mod processors;
 
 pub use alone::{Alone, alone};
 pub use group::{MemoryGroup, ThrottledGroup};
 pub use isolated::{in_child, in_child_with, is_child};
 pub use job::{Child, Ended, Job, Named, Talk, serve};
+pub use processors::{drain_processors, on_each_processor};
 pub use rustix::process::Signal;
 
 /// How long tests run. Set by `VRANGE_TEST_SCALE`, which is `ci` or `soak`.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use rustix::io::Errno;
 use vrange_os::OsError;
 
 /// A failed operation: what was wanted, why it failed, and what to do.
@@ -35,6 +36,40 @@ pub enum ErrorKind {
     /// The settings contradict each other.
     #[error("the reserve must be smaller than the heap's limit")]
     InvalidSettings,
+    /// An address that is not a page's, or a length of less than a page.
+    #[error("the range must start at a page (4 KiB) and be at least a page long, or empty")]
+    InvalidRange,
+    /// Memory of a kind that cannot be volatile.
+    #[error(
+        "only private anonymous memory that is not locked can be marked; look at mmap's flags, mlock and mlockall"
+    )]
+    NotMarkable,
+    /// A hole in the range.
+    #[error("a part of the range is not mapped; the rest of it is marked")]
+    NotMapped,
+    /// Marked memory that cannot be taken back, because it cannot be written to.
+    #[error("marked memory cannot be written to; make it writable (mprotect) and unmark it again")]
+    NotWritable,
+    /// The kernel refuses for another reason.
+    #[error("the kernel refuses; look at seccomp filters and at `vrange doctor`")]
+    Refused,
+}
+
+impl ErrorKind {
+    /// The number of C programs (`errno`) that fits best.
+    pub fn errno(self) -> i32 {
+        let errno = match self {
+            Self::InvalidSize | Self::InvalidSettings | Self::InvalidRange | Self::NotMarkable => {
+                Errno::INVAL
+            }
+            Self::OutOfAddressSpace | Self::TooManyRanges | Self::NotMapped => Errno::NOMEM,
+            Self::LimitReached => Errno::NOSPC,
+            Self::NotWritable => Errno::ACCESS,
+            Self::Unsupported => Errno::NOTSUP,
+            Self::Refused => Errno::PERM,
+        };
+        errno.raw_os_error()
+    }
 }
 
 impl Error {

@@ -171,14 +171,14 @@ impl Heap {
     /// many. Their contents stay until memory is short. Costs about what `madvise(MADV_FREE)` does.
     pub fn offer(&self, bytes: u64) -> u64 {
         runtime::enter(&self.inner);
-        selection::offer_coldest(&mut Picks::new(), &[&self.inner], bytes).bytes
+        selection::offer_coldest(&mut Picks::new(), &[&*self.inner], bytes).bytes
     }
 
     /// Drops the contents of the coldest ranges now, until `bytes` bytes of memory are free again, or nothing is left.
     /// Returns how many. Offered ranges go first.
     pub fn reclaim(&self, bytes: u64) -> u64 {
         runtime::enter(&self.inner);
-        selection::release_coldest(&mut Picks::new(), &[&self.inner], bytes).bytes
+        selection::release_coldest(&mut Picks::new(), &[&*self.inner], bytes).bytes
     }
 
     /// Drops the contents of all ranges that are not pinned. Returns the bytes of memory freed.

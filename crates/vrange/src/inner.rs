@@ -126,12 +126,12 @@ impl Inner {
         places.free_slots.push(index);
     }
 
-    /// Calls `visit` with each range that is volatile or offered.
-    pub(crate) fn for_each_unpinned<'a>(&'a self, mut visit: impl FnMut(&'a Slot, Word)) {
-        for (_, slot) in self.table.iter() {
+    /// Calls `visit` with each range that is volatile or offered, and its number.
+    pub(crate) fn for_each_unpinned<'a>(&'a self, mut visit: impl FnMut(usize, &'a Slot, Word)) {
+        for (number, slot) in self.table.iter() {
             let word = slot.state.glance();
             if matches!(word.phase(), Phase::Volatile | Phase::Offered) {
-                visit(slot, word);
+                visit(number, slot, word);
             }
         }
     }
@@ -141,16 +141,6 @@ impl Inner {
         self.table
             .iter()
             .any(|(_, slot)| !matches!(slot.state.look().phase(), Phase::Free | Phase::Empty | Phase::Pinned))
-    }
-
-    /// Bytes taken back from the kernel intact, since the heap was made.
-    pub(crate) fn rescued_bytes(&self) -> u64 {
-        self.counters.rescued_bytes()
-    }
-
-    /// Bytes that pins found discarded by the kernel, since the heap was made.
-    pub(crate) fn lost_bytes(&self) -> u64 {
-        self.counters.lost_bytes()
     }
 
     /// The present moment, as ranges record it.
@@ -195,12 +185,6 @@ impl Inner {
         for (_, slot) in self.table.iter() {
             sharing::mark_if_shared(self.system, slot);
         }
-    }
-}
-
-impl AsRef<Self> for Inner {
-    fn as_ref(&self) -> &Self {
-        self
     }
 }
 

@@ -27,11 +27,14 @@ mod guard;
 mod heap;
 #[cfg(not(loom))]
 mod inner;
+mod marks;
 #[cfg(all(test, loom))]
 mod model;
 #[cfg(not(loom))]
 mod pressure;
 mod range;
+#[cfg(not(loom))]
+pub mod raw;
 #[cfg(not(loom))]
 mod reclaim;
 #[cfg(not(loom))]

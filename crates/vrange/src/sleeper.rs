@@ -43,6 +43,13 @@ impl Sleeper {
         self.0.load(Ordering::SeqCst) == AWAKE
     }
 
+    /// Was it started, and sleeps? The opposite of [`is_awake`](Self::is_awake) in a process with a reclaimer.
+    #[inline]
+    pub(crate) fn is_asleep(&self) -> bool {
+        // SeqCst pairs with the store in `fall_asleep`, as in `is_awake`.
+        self.0.load(Ordering::SeqCst) == ASLEEP
+    }
+
     /// The first half of falling asleep: after it, look once more for work, and call [`stay_awake`](Self::stay_awake) if
     /// there is any.
     pub(crate) fn fall_asleep(&self) {

@@ -16,12 +16,20 @@ pub(crate) struct Counters {
     rescued: AtomicU64,
     lost: AtomicU64,
     released: AtomicU64,
+    /// Pages of ranges that were dropped while they were offered.
+    retired: AtomicU64,
 }
 
 impl Counters {
-    pub(crate) fn new() -> Self {
-        let zero = || AtomicU64::new(0);
-        Self { held: zero(), offered: zero(), rescued: zero(), lost: zero(), released: zero() }
+    pub(crate) const fn new() -> Self {
+        Self {
+            held: AtomicU64::new(0),
+            offered: AtomicU64::new(0),
+            rescued: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+            released: AtomicU64::new(0),
+            retired: AtomicU64::new(0),
+        }
     }
 
     /// A range of `pages` pages was empty and is pinned now.
@@ -39,6 +47,18 @@ impl Counters {
     pub(crate) fn held_bytes(&self) -> u64 {
         // Relaxed: a count orders nothing.
         Pages(self.held.load(Ordering::Relaxed)).bytes()
+    }
+
+    /// The running totals.
+    pub(crate) fn totals(&self) -> Totals {
+        // Relaxed: a count orders nothing.
+        let total = |counter: &AtomicU64| Pages(counter.load(Ordering::Relaxed));
+        Totals {
+            offered: total(&self.offered),
+            rescued: total(&self.rescued),
+            lost: total(&self.lost),
+            released: total(&self.released),
+        }
     }
 
     pub(crate) fn offered(&self, pages: usize) {
@@ -61,6 +81,13 @@ impl Counters {
         Pages(self.rescued.load(Ordering::Relaxed)).bytes()
     }
 
+    /// Running total in bytes of what was dropped, by whatever way.
+    pub(crate) fn dropped_bytes(&self) -> u64 {
+        // Relaxed: counts order nothing.
+        let pages = self.released.load(Ordering::Relaxed) + self.retired.load(Ordering::Relaxed);
+        Pages(pages).bytes()
+    }
+
     pub(crate) fn lost(&self, pages: usize) {
         add(&self.lost, pages);
     }
@@ -68,6 +95,19 @@ impl Counters {
     pub(crate) fn released(&self, pages: usize) {
         add(&self.released, pages);
     }
+
+    pub(crate) fn retired(&self, offered_pages: usize) {
+        add(&self.retired, offered_pages);
+    }
+}
+
+/// [`Counters`] at one moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Totals {
+    pub(crate) offered: Pages,
+    pub(crate) rescued: Pages,
+    pub(crate) lost: Pages,
+    pub(crate) released: Pages,
 }
 
 fn add(counter: &AtomicU64, pages: usize) {
@@ -80,6 +120,10 @@ fn add(counter: &AtomicU64, pages: usize) {
 pub struct Pages(u64);
 
 impl Pages {
+    pub(crate) const fn new(pages: usize) -> Self {
+        Self(pages as u64)
+    }
+
     /// The number of pages.
     pub const fn pages(self) -> u64 {
         self.0
@@ -132,15 +176,8 @@ pub struct Stats {
 impl Stats {
     /// Looks at each range and reads the totals. O(ranges), no system call, no lock.
     pub(crate) fn take(table: &SlotTable, counters: &Counters) -> Self {
-        // Relaxed: a count orders nothing.
-        let total = |counter: &AtomicU64| Pages(counter.load(Ordering::Relaxed));
-        let mut stats = Self {
-            offered: total(&counters.offered),
-            rescued: total(&counters.rescued),
-            lost: total(&counters.lost),
-            released: total(&counters.released),
-            ..Self::default()
-        };
+        let Totals { offered, rescued, lost, released } = counters.totals();
+        let mut stats = Self { offered, rescued, lost, released, ..Self::default() };
         for (_, slot) in table.iter() {
             let now = match slot.state.glance().phase() {
                 Phase::Free => continue,

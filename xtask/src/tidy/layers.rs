@@ -26,6 +26,13 @@ const LAYERS: &[Layer] = &[
         reason: "a range does not know who reclaims it or why; let `reclaim` call in",
     },
     Layer {
+        folder: "crates/vrange/src/marks/",
+        except: "",
+        forbidden: &["crate::reclaim", "crate::pressure", "crate::heap", "crate::buffer", "crate::guard"],
+        except_tests: false,
+        reason: "marks do what they are told; let `reclaim` and `raw` call in",
+    },
+    Layer {
         folder: "crates/vrange/src/inner.rs",
         except: "",
         forbidden: &["crate::reclaim", "crate::pressure", "crate::heap", "crate::buffer", "crate::guard"],

@@ -195,6 +195,43 @@ pub fn page_out(span: Span) -> Result<(), OsError> {
         .map_err(|errno| OsError::new("madvise(MADV_PAGEOUT)", errno))
 }
 
+/// Makes pages dirty without a store of ours, so that an offer of them is over (`madvise(MADV_POPULATE_WRITE)`, Linux 5.14).
+/// Pages that are not there are brought in as zeros.
+///
+/// # Errors
+/// `ENOSYS`: the kernel has no such advice. `EACCES`: the memory cannot be written to. Others as the kernel answered, for
+/// example where nothing is mapped (`ENOMEM`).
+pub fn make_dirty(span: Span) -> Result<(), OsError> {
+    // SAFETY: changes no contents.
+    let outcome = unsafe { advise(span, Advice::LinuxPopulateWrite) }.map_err(|errno| match errno {
+        Errno::INVAL if !knows_populate_write() => Errno::NOSYS,
+        Errno::INVAL | Errno::FAULT => Errno::ACCESS,
+        other => other,
+    });
+    outcome.map_err(|errno| OsError::new("madvise(MADV_POPULATE_WRITE)", errno))
+}
+
+/// Tries it on memory that can be written to for certain.
+fn knows_populate_write() -> bool {
+    let mut word = 0u64;
+    let page = (&raw mut word).addr() & !(crate::PAGE_BYTES - 1);
+    // SAFETY: a page of this thread's stack; changes no contents.
+    unsafe { advise(Span::new(page, 1), Advice::LinuxPopulateWrite) }.is_ok()
+}
+
+/// Closes memory to KSM: see [`forbid_merging`]. A kernel without KSM has nothing to close.
+///
+/// # Errors
+/// Taking shared copies apart needs memory, and there is none (`ENOMEM`, `EAGAIN`).
+pub fn close_to_merging(span: Span) -> Result<(), OsError> {
+    // SAFETY: changes no contents.
+    match unsafe { advise(span, Advice::LinuxUnmergeable) } {
+        // What else is wrong with the span, an offer of it will tell.
+        Ok(()) | Err(Errno::INVAL | Errno::NOMEM) => Ok(()),
+        Err(errno) => Err(OsError::new("madvise(MADV_UNMERGEABLE)", errno)),
+    }
+}
+
 /// # Safety
 /// The span is memory of this process, and what `advice` does to its contents is wanted.
 unsafe fn advise(span: Span, advice: Advice) -> Result<(), Errno> {

@@ -1,6 +1,7 @@
 //! The real kernel.
 
 mod advice;
+mod look;
 mod mapping;
 mod residency;
 
@@ -11,7 +12,8 @@ use rustix::io::Errno;
 
 use crate::{Offered, OsError, PAGE_BYTES, Placement, Reservation, Residency, Span, System};
 
-pub use advice::{AdviceSupport, page_out};
+pub use advice::{AdviceSupport, close_to_merging, make_dirty, page_out};
+pub use look::look_into;
 
 /// Linux, through the system calls of the running process. Opens nothing until it is asked for something that needs a
 /// descriptor, and notices by itself when it wakes up in a child.

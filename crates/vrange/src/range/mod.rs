@@ -28,7 +28,7 @@ pub(crate) mod wakes;
 #[cfg(not(loom))]
 mod dirty;
 #[cfg(not(loom))]
-mod witness;
+pub(crate) mod witness;
 
 #[cfg(not(loom))]
 pub(crate) use witness::Memory;

@@ -37,6 +37,12 @@ impl Chunk {
     pub(crate) fn pages(self) -> Range<usize> {
         self.start..self.end
     }
+
+    /// The bits of the word that describe the chunk's pages.
+    fn bits(self) -> u64 {
+        let bits = (self.end - self.start) * 2;
+        u64::MAX >> (u64::BITS as usize - bits) << (self.start % PAGES_PER_WORD * 2)
+    }
 }
 
 /// What is known of the 32 pages of a word, as a value: read once, changed, and written back once.
@@ -148,6 +154,14 @@ pub(crate) struct Words<'a> {
     pages: usize,
 }
 
+impl<'a> Words<'a> {
+    /// Words that lie elsewhere, for `pages` pages.
+    pub(crate) fn new(words: &'a [AtomicU64], pages: usize) -> Self {
+        debug_assert!(pages <= words.len() * PAGES_PER_WORD, "two bits a page");
+        Self { words, pages }
+    }
+}
+
 impl Words<'_> {
     /// `pages`, cut where the words of the map meet.
     pub(crate) fn chunks(self, pages: Range<usize>) -> impl Iterator<Item = Chunk> {
@@ -187,6 +201,15 @@ impl Words<'_> {
         }
     }
 
+    /// As [`set`](Self::set), beside others that note other pages in the same way.
+    pub(crate) fn set_beside_others(self, page: usize, value: Page) {
+        let shift = page % PAGES_PER_WORD * 2;
+        let word = &self.words[page / PAGES_PER_WORD];
+        // Relaxed, both: only the caller reads or writes these two bits now.
+        word.fetch_and(!(0b11 << shift), Ordering::Relaxed);
+        word.fetch_or((value as u64) << shift, Ordering::Relaxed);
+    }
+
     /// Was each of `pages` in memory when it was last noted, and not lost since?
     pub(crate) fn all_were_resident(self, pages: Range<usize>) -> bool {
         self.chunks(pages).all(|chunk| {
@@ -200,11 +223,16 @@ impl Words<'_> {
         for chunk in self.chunks(pages) {
             let notes = self.notes(chunk);
             if notes != Notes::NONE {
-                let bits = (chunk.end - chunk.start) * 2;
-                let inside = u64::MAX >> (u64::BITS as usize - bits) << (chunk.start % PAGES_PER_WORD * 2);
                 let lost = notes.lost() | notes.lost() << 1;
-                self.set_notes(chunk, Notes(notes.0 & !inside | lost & inside));
+                self.set_notes(chunk, Notes(notes.0 & !chunk.bits() | lost & chunk.bits()));
             }
+        }
+    }
+
+    /// Forgets all about `pages`.
+    pub(crate) fn forget(self, pages: Range<usize>) {
+        for chunk in self.chunks(pages) {
+            self.set_notes(chunk, Notes(self.notes(chunk).0 & !chunk.bits()));
         }
     }
 

@@ -23,7 +23,7 @@ const PIECE_PAGES: usize = 256;
 const PIECE_PAGES_HUGE: usize = 512;
 const _: () = assert!(PIECE_PAGES <= PIECE_PAGES_HUGE, "a set holds either kind of piece");
 /// After this many refusals in a row the other ranges are not tried: the reason is not the single range.
-const REFUSALS_MAX: u32 = 4;
+pub(crate) const REFUSALS_MAX: u32 = 4;
 /// Ranges that are offered with one system call.
 const BATCH_RANGES: usize = 64;
 
@@ -57,7 +57,7 @@ impl<'a> Claimed<'a> {
 /// How an offer of several ranges went.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct OfferTotal {
-    /// Ranges that are offered now, at least in part.
+    /// Ranges of which more is offered now than before.
     pub(crate) ranges: usize,
     /// Pages in memory that the kernel may take now.
     pub(crate) pages: usize,
@@ -67,6 +67,17 @@ pub(crate) struct OfferTotal {
     pub(crate) unreadable: bool,
     /// The system refused again and again, so the last ranges were not tried.
     pub(crate) gave_up: bool,
+}
+
+impl OfferTotal {
+    /// Adds what a further offer did.
+    pub(crate) fn add(&mut self, more: &Self) {
+        self.ranges += more.ranges;
+        self.pages += more.pages;
+        self.refused_by = self.refused_by.or(more.refused_by);
+        self.unreadable |= more.unreadable;
+        self.gave_up |= more.gave_up;
+    }
 }
 
 /// How a release went.
@@ -239,7 +250,7 @@ impl Protocol<'_> {
         claim.slot.set_offered_pages(reached);
         self.counters.offered(claim.resident);
         total.pages += claim.resident;
-        total.ranges += usize::from(reached > 0);
+        total.ranges += usize::from(claim.reached > claim.offered_before);
         if reached > 0 {
             sharing::note_offer(claim.slot);
         }
@@ -406,6 +417,9 @@ impl Protocol<'_> {
         };
         if before != Phase::Empty {
             self.counters.emptied(slot.pages());
+        }
+        if before == Phase::Offered {
+            self.counters.retired(slot.offered_pages());
         }
         sharing::leave(slot, before);
         give_back(slot.memory());

@@ -37,19 +37,24 @@ pub(crate) fn share(table: &SlotTable) {
         if seen.phase() == Phase::Free {
             continue;
         }
-        if !seen.is_shared() {
+        let is_new = !seen.is_shared();
+        if is_new {
             // Relaxed: the mark below publishes it.
             slot.share.store(new_record(), Ordering::Relaxed);
         }
+        let record = record(slot);
+        if let Some(record) = record {
+            // This process, if it did not count before, and the new one, whose own share of the second count is added by
+            // `take_part` there. A new range counts as volatile until it is known: a pin that takes one away finds one.
+            record.add(1 + u64::from(is_new), u64::from(is_new));
+        }
         // Pins and unpins that follow this step see the mark, and count themselves.
         let before = slot.state.set_shared(true);
-        if let Some(record) = record(slot) {
-            if before.is_shared() {
-                record.add(1, 0);
-            } else {
-                // This process and the new one, whose own share of the second count is added by `take_part` there.
-                record.add(2, u64::from(counts_as_volatile(before.phase())));
-            }
+        if let Some(record) = record
+            && is_new
+            && !counts_as_volatile(before.phase())
+        {
+            record.take_away(0, 1);
         }
     }
 }

@@ -208,7 +208,7 @@ pub(crate) struct State(AtomicU64);
 
 impl State {
     /// A slot without a range; in a slot, zeroed memory is one.
-    #[cfg(test)]
+    #[cfg(any(test, loom))]
     pub(crate) fn new_free() -> Self {
         Self(AtomicU64::new(Phase::Free as u64))
     }
@@ -229,6 +229,16 @@ impl State {
     pub(crate) fn publish(&self) {
         // Release pairs with the Acquire of every claim: whoever claims the range sees the slot's fields.
         self.0.store(Phase::Empty as u64, Ordering::Release);
+    }
+
+    /// Makes a free slot one that holds nothing. Several threads may try; whatever it is besides free, it stays.
+    #[inline]
+    pub(crate) fn occupy(&self) {
+        if self.glance().phase() == Phase::Free {
+            // Release pairs with the Acquire of every claim, as in `publish`. Relaxed on failure: somebody else did it.
+            let (free, empty) = (Phase::Free as u64, Phase::Empty as u64);
+            let _ = self.0.compare_exchange(free, empty, Ordering::Release, Ordering::Relaxed);
+        }
     }
 
     /// The fast half of a pin: one exchange, unless the range was offered or is claimed.

@@ -387,24 +387,57 @@ pub(crate) unsafe fn rescue(memory: Memory, offered: usize, map: Words<'_>) -> R
         }
         for page in chunk.pages() {
             memory.prefetch(page + PREFETCH_PAGES);
-            match notes.get(page) {
-                Page::Absent => {}
-                Page::Lost => rescued.lost_before = true,
-                Page::Blank => {
-                    // SAFETY: mapped readable and writable, claimed by the caller.
-                    unsafe { add_zero(memory.word(page, 0)) };
-                }
-                // SAFETY: passed on from the caller.
-                Page::Witnessed if unsafe { rescue_page(memory, page) } => rescued.intact += 1,
-                Page::Witnessed => {
+            let note = notes.get(page);
+            rescued.lost_before |= note == Page::Lost;
+            // SAFETY: passed on from the caller; mapped readable and writable.
+            match unsafe { take_back(memory, page, note) } {
+                Fate::Intact => rescued.intact += 1,
+                Fate::Lost if note == Page::Witnessed => {
                     notes.set(page, Page::Lost);
                     rescued.lost += 1;
                 }
+                Fate::Lost | Fate::NothingToLose => {}
             }
         }
         map.set_notes(chunk, notes);
     }
     rescued
+}
+
+/// What became of a page that was offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Its contents are there, and safe now.
+    Intact,
+    /// Its contents are gone.
+    Lost,
+    /// It had none.
+    NothingToLose,
+}
+
+/// Takes one page back, of which `note` was taken before the offer.
+///
+/// # Safety
+/// The page is readable and writable, and nobody stores to it meanwhile.
+pub(crate) unsafe fn take_back(memory: Memory, page: usize, note: Page) -> Fate {
+    match note {
+        Page::Absent => Fate::NothingToLose,
+        Page::Lost => Fate::Lost,
+        Page::Blank => {
+            // SAFETY: passed on from the caller.
+            unsafe { add_zero(memory.word(page, 0)) };
+            Fate::NothingToLose
+        }
+        // SAFETY: passed on from the caller.
+        Page::Witnessed if unsafe { rescue_page(memory, page) } => Fate::Intact,
+        Page::Witnessed => Fate::Lost,
+    }
+}
+
+/// `pages`, with the processor told to fetch those ahead.
+pub(crate) fn prefetched(memory: Memory, pages: Range<usize>) -> impl Iterator<Item = usize> {
+    pages.clone().take(PREFETCH_PAGES).for_each(|page| memory.prefetch(page));
+    pages.inspect(move |page| memory.prefetch(page + PREFETCH_PAGES))
 }
 
 /// Is the page still there? If so it is dirty now. A load first: only a page that shows contents gets the store, since

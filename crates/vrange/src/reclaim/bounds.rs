@@ -36,6 +36,8 @@ fn after_unpin_slowly(heap: &Inner, slot: &Slot, word: Word) {
 /// A pin that was not the first of its kind: the range was empty, or forked processes share it.
 pub(crate) fn after_pin(heap: &Inner, slot: &Slot, word: Word, was_empty: bool) {
     if was_empty {
+        // In a child that came by `clone` alone, the reclaimer is told that it has none.
+        runtime::enter(heap);
         heap.counters.filled(slot.pages());
         keep_limit(heap);
     }

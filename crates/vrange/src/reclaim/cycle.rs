@@ -8,6 +8,7 @@ use vrange_os::process::{self, ProcessId};
 use vrange_os::{Span, clock};
 
 use super::offers::Offers;
+use super::pool::Pool;
 use super::reserve::{Need, Reserve, Target};
 use super::selection::{self, Picks};
 use crate::inner::Inner;
@@ -38,7 +39,7 @@ pub struct Step {
     pub wait: Duration,
 }
 
-/// What the ranges of all heaps add up to, in bytes of their length.
+/// What the ranges of all pools add up to, in bytes of their length.
 #[derive(Clone, Copy, Debug, Default)]
 struct Totals {
     unoffered: u64,
@@ -84,35 +85,36 @@ impl Cycle {
         self.reserve.note_lateness(late);
     }
 
-    /// One turn over `heaps`.
-    pub(crate) fn turn(&mut self, heaps: &[Arc<Inner>]) -> Step {
+    /// One turn over `pools`.
+    pub(crate) fn turn(&mut self, pools: &[Arc<dyn Pool>]) -> Step {
         let now = Instant::now();
         self.enter_process();
         if now >= self.rare_due {
             self.rare_due = now + RARE;
-            self.rarely(heaps);
+            self.rarely(pools);
         }
-        let totals = totals(heaps);
-        let need = self.decide(heaps, totals);
+        let totals = totals(pools);
+        let need = self.decide(pools, totals);
         let mut step = Step { wait: need.wait, ..Step::default() };
         // Offers first: they make headroom. Releases only make what is offered quicker to have.
         if need.offer_bytes > 0 {
             let bytes = need.offer_bytes.min(OFFER_STEP_BYTES);
-            let offered = selection::offer_coldest(&mut self.picks, heaps, bytes);
+            let offered = selection::offer_coldest(&mut self.picks, pools, bytes);
             step.offered_bytes += offered.bytes;
             if offered.unreadable {
                 step.released_bytes +=
-                    selection::release_coldest(&mut self.picks, heaps, bytes - offered.bytes.min(bytes))
+                    selection::release_coldest(&mut self.picks, pools, bytes - offered.bytes.min(bytes))
                         .bytes;
             }
         }
         if let Some(target) = need.release {
-            step.released_bytes += self.release_ahead(heaps, target);
+            step.released_bytes += self.release_ahead(pools, target);
         }
-        step.offered_bytes += selection::offer_what_others_have(heaps);
-        self.mend_undone_offers(heaps, &need, &mut step);
-        self.offers.acted(step.offered_bytes, step.released_bytes);
-        self.see_to_free_content(heaps, &mut step);
+        let others_have: usize = pools.iter().map(|pool| pool.offer_what_others_have()).sum();
+        step.offered_bytes += Span::new(0, others_have).bytes() as u64;
+        self.mend_undone_offers(pools, &need, &mut step);
+        self.offers.acted(step.offered_bytes);
+        self.see_to_free_content(pools, &mut step);
         step.wait = if step.offered_bytes + step.released_bytes > 0 {
             // Time has passed, and others have gone on: read again at once.
             Duration::ZERO
@@ -134,11 +136,11 @@ impl Cycle {
         }
     }
 
-    fn decide(&mut self, heaps: &[Arc<Inner>], totals: Totals) -> Need {
-        self.reserve.wanted_bytes = heaps.iter().filter_map(|heap| heap.settings.reserve_bytes).max();
+    fn decide(&mut self, pools: &[Arc<dyn Pool>], totals: Totals) -> Need {
+        self.reserve.wanted_bytes = pools.iter().filter_map(|pool| pool.reserve_bytes()).max();
         let readers = self.readers.get_or_insert_with(|| Readers::open(&self.root));
         let levels = readers.read();
-        self.offers.observe(levels, heaps, totals.offered);
+        self.offers.observe(levels, pools, totals.offered);
         let mut need = self.reserve.decide(levels, &self.offers);
         if totals.unoffered == 0 {
             need.offer_bytes = 0;
@@ -147,12 +149,12 @@ impl Cycle {
     }
 
     /// Releases the coldest offered ranges in small steps, reading the level again between them.
-    fn release_ahead(&mut self, heaps: &[Arc<Inner>], target: Target) -> u64 {
+    fn release_ahead(&mut self, pools: &[Arc<dyn Pool>], target: Target) -> u64 {
         let mut released = 0;
         while released < target.bytes {
             let step = selection::release_offered(
                 &mut self.picks,
-                heaps,
+                pools,
                 RELEASE_STEP_BYTES.min(target.bytes - released),
             );
             released += step.bytes;
@@ -171,13 +173,14 @@ impl Cycle {
     /// An offer can come undone behind our back: the kernel may copy offered pages into a huge page, which is dirty. When
     /// headroom stays low though all is offered, it is offered again; if that does not help either, it is released, which
     /// needs nothing from the kernel's taste.
-    fn mend_undone_offers(&mut self, heaps: &[Arc<Inner>], need: &Need, step: &mut Step) {
-        // As long as there is more to offer, that helps. (What is kept for another process's sake does not.)
-        if !need.is_desperate || step.offered_bytes > 0 {
+    fn mend_undone_offers(&mut self, pools: &[Arc<dyn Pool>], need: &Need, step: &mut Step) {
+        // As long as there is enough to offer, that helps. (A trickle does not, nor what is kept for another process's sake.)
+        let helped = step.offered_bytes > 0 && step.offered_bytes >= need.offer_bytes.min(OFFER_STEP_BYTES);
+        if !need.is_desperate || helped {
             self.undone_turns = 0;
             return;
         }
-        let totals = totals(heaps);
+        let totals = totals(pools);
         if totals.offered == 0 {
             self.undone_turns = 0;
             return;
@@ -191,27 +194,27 @@ impl Cycle {
         match self.undone_turns {
             // The kernel's counters lag; the next reading may show what this turn has offered.
             1..4 => {}
-            4 => step.offered_bytes += selection::offer_again(&mut self.picks, heaps, totals.offered).bytes,
+            4 => step.offered_bytes += selection::offer_again(&mut self.picks, pools, totals.offered).bytes,
             5..8 => {}
             _ => {
                 step.released_bytes +=
-                    selection::release_offered(&mut self.picks, heaps, RELEASE_STEP_BYTES).bytes;
+                    selection::release_offered(&mut self.picks, pools, RELEASE_STEP_BYTES).bytes;
             }
         }
     }
 
     /// Free memory decays. Heaps of this kind are looked at even when memory is plentiful.
-    fn see_to_free_content(&mut self, heaps: &[Arc<Inner>], step: &mut Step) {
-        for heap in heaps {
-            if let Content::Free { decay } = heap.settings.content {
+    fn see_to_free_content(&mut self, pools: &[Arc<dyn Pool>], step: &mut Step) {
+        for pool in pools {
+            if let Content::Free { decay } = pool.content() {
                 let offer_ticks = self.ticks.of(FREE_CONTENT_OFFERED_AFTER.min(decay));
-                selection::let_decay(heap, offer_ticks, self.ticks.of(decay));
+                selection::let_decay(&**pool, offer_ticks, self.ticks.of(decay));
                 step.wait = step.wait.min(FREE_CONTENT_WAIT);
             }
         }
     }
 
-    fn rarely(&mut self, heaps: &[Arc<Inner>]) {
+    fn rarely(&mut self, pools: &[Arc<dyn Pool>]) {
         self.ticks.measure();
         if let Some(readers) = &mut self.readers {
             if readers.moved() {
@@ -220,20 +223,17 @@ impl Cycle {
             self.reserve.cpu_quota = readers.cpu_quota();
         }
         let now = Inner::now();
-        for heap in heaps {
-            heap.for_each_unpinned(|slot, _| slot.state.cut_age(now));
-        }
+        pools.iter().for_each(|pool| pool.cut_ages(now));
     }
 }
 
-fn totals(heaps: &[Arc<Inner>]) -> Totals {
+fn totals(pools: &[Arc<dyn Pool>]) -> Totals {
     let mut totals = Totals::default();
-    for heap in heaps {
-        heap.for_each_unpinned(|slot, word| {
-            let bytes = slot.memory().span().bytes() as u64;
-            let unoffered = Span::new(0, slot.unoffered_pages(word)).bytes() as u64;
+    for pool in pools {
+        pool.each_unused(&mut |unused| {
+            let unoffered = Span::new(0, unused.unoffered_pages).bytes() as u64;
             totals.unoffered += unoffered;
-            totals.offered += bytes.saturating_sub(unoffered);
+            totals.offered += unused.bytes().saturating_sub(unoffered);
         });
     }
     totals

@@ -1,11 +1,12 @@
 //! The reclaimer without a thread, for programs that have a loop of their own.
 
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use vrange_os::kernel_file::Root;
 
 use super::cycle::{Cycle, Step};
+use super::pool::Pool;
 use super::runtime;
 use crate::inner::Inner;
 
@@ -31,7 +32,7 @@ impl Reclaimer {
             Some(heap) => {
                 runtime::enter(&heap);
                 heap.take_part();
-                self.cycle.turn(&[heap])
+                self.cycle.turn(&[heap as Arc<dyn Pool>])
             }
             None => Step { wait: Duration::MAX, ..Step::default() },
         }

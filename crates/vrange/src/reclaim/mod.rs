@@ -1,5 +1,6 @@
 //! Which ranges go, and when.
 //!
+//! * [`pool`] is what it picks from;
 //! * [`selection`] finds the coldest ranges;
 //! * [`reserve`] decides how much is to go: pure arithmetic over readings;
 //! * [`offers`] keeps account of what was offered and is still to be had;
@@ -12,6 +13,7 @@ pub(crate) mod bounds;
 mod cycle;
 mod manual;
 mod offers;
+pub(crate) mod pool;
 mod reserve;
 pub(crate) mod runtime;
 pub(crate) mod selection;

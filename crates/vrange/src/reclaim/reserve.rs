@@ -256,7 +256,7 @@ mod tests {
         assert_eq!((target.bytes, target.free_bytes), (5 * MIB, 20 * MIB));
         // What was offered meanwhile is not taken for shrinking.
         let mut offers = Offers::default();
-        offers.acted(3 * MIB, 0);
+        offers.acted(3 * MIB);
         let need = reserve.decide(&[group(512, 12)], &offers);
         assert_eq!(need.release.map(|target| target.bytes), Some(3 * MIB + 3 * MIB / 4));
     }

@@ -20,13 +20,16 @@ use std::time::{Duration, Instant};
 
 use vrange_os::clock;
 use vrange_os::kernel_file::Root;
+use vrange_os::linux::Linux;
 use vrange_os::process::{self, Owner};
 use vrange_os::thread::{
     drain_eventfd, eventfd, run_soon, spawn_without_signals, wait_for_eventfd, write_eventfd,
 };
 
 use super::cycle::Cycle;
+use super::pool::{MarkedMemory, Pool};
 use crate::inner::Inner;
+use crate::marks::MARKS;
 use crate::pressure::Sources;
 use crate::range::gate::Gate;
 use crate::range::sharing;
@@ -116,11 +119,29 @@ fn add(heap: &Arc<Inner>, place: fn(&mut List) -> &mut Vec<Weak<Inner>>) {
 /// An unpin has found the reclaimer asleep, or never started.
 #[cold]
 pub(crate) fn wake(sleeper: &Sleeper) {
+    // In a process that is seen for the first time this resets the word.
+    enter_process();
     match sleeper.rouse() {
         Wake::Nothing => {}
         Wake::Rouse => rouse(),
         Wake::Start if std::ptr::eq(sleeper, driven_sleeper()) => watch_forks(),
         Wake::Start => start(),
+    }
+}
+
+/// What a mark has to do beyond its bits; almost always nothing.
+#[inline]
+pub(crate) fn after_mark() {
+    if !RUNTIME.sleeper.is_awake() {
+        wake(&RUNTIME.sleeper);
+    }
+}
+
+/// What an unmark has to do: the reclaimer may have fallen asleep while the block was held, with other marks in it.
+#[inline]
+pub(crate) fn after_unmark() {
+    if RUNTIME.sleeper.is_asleep() && MARKS.needs_reclaimer() {
+        wake(&RUNTIME.sleeper);
     }
 }
 
@@ -178,9 +199,11 @@ fn run(wake: Option<&OwnedFd>) {
     run_soon();
     let mut cycle = Cycle::new(Root::real());
     let mut sources = Sources::open(&Root::real());
-    let mut heaps: Vec<Arc<Inner>> = Vec::new();
+    let marked =
+        Linux::get().ok().map(|system| -> Arc<dyn Pool> { Arc::new(MarkedMemory { marks: &MARKS, system }) });
+    let mut pools: Vec<Arc<dyn Pool>> = Vec::new();
     loop {
-        let wait = turn(&mut cycle, &mut heaps);
+        let wait = turn(&mut cycle, marked.as_ref(), &mut pools);
         let wait = match (wait, wake) {
             (Some(wait), _) => wait,
             (None, None) => BLIND_WAIT,
@@ -210,30 +233,40 @@ impl Drop for ResetOnPanic {
     }
 }
 
-/// One turn over all heaps. `None`: nothing is volatile, and unpins have been told that the thread sleeps.
-fn turn(cycle: &mut Cycle, heaps: &mut Vec<Arc<Inner>>) -> Option<Duration> {
+/// One turn over all heaps and marks. `None`: nothing is volatile, and unpins have been told that the thread sleeps.
+fn turn(
+    cycle: &mut Cycle,
+    marked: Option<&Arc<dyn Pool>>,
+    pools: &mut Vec<Arc<dyn Pool>>,
+) -> Option<Duration> {
     let _pass = RUNTIME.gate.enter();
-    heaps.extend(list().served.iter().filter_map(Weak::upgrade));
-    let wait = if needs_reclaimer(heaps) {
-        Some(cycle.turn(heaps).wait)
+    collect(marked, pools);
+    let wait = if needs_reclaimer(pools) {
+        Some(cycle.turn(pools).wait)
     } else {
         RUNTIME.sleeper.fall_asleep();
         // The list again, too: a heap may have been made, and used, in between.
-        heaps.clear();
-        heaps.extend(list().served.iter().filter_map(Weak::upgrade));
-        let needed = needs_reclaimer(heaps);
+        pools.clear();
+        collect(marked, pools);
+        let needed = needs_reclaimer(pools);
         if needed {
             RUNTIME.sleeper.stay_awake();
         }
         needed.then_some(Duration::ZERO)
     };
     // Possibly the last handle of a heap: it ends here, outside the lock.
-    heaps.clear();
+    pools.clear();
     wait
 }
 
-fn needs_reclaimer(heaps: &[Arc<Inner>]) -> bool {
-    heaps.iter().any(|heap| heap.needs_reclaimer())
+/// All that the thread serves.
+fn collect(marked: Option<&Arc<dyn Pool>>, pools: &mut Vec<Arc<dyn Pool>>) {
+    pools.extend(list().served.iter().filter_map(Weak::upgrade).map(|heap| -> Arc<dyn Pool> { heap }));
+    pools.extend(marked.cloned());
+}
+
+fn needs_reclaimer(pools: &[Arc<dyn Pool>]) -> bool {
+    pools.iter().any(|pool| pool.needs_reclaimer())
 }
 
 /// Registers the handlers, once in the life of the process and of its children.
@@ -258,14 +291,17 @@ extern "C" fn close_for_fork() {
         heap.close_for_fork();
     }
     list.closed = heaps;
+    MARKS.close_for_fork();
 }
 
 extern "C" fn open_in_parent() {
+    MARKS.open();
     open_after_fork(Inner::open);
 }
 
 extern "C" fn open_in_child() {
     enter_process();
+    MARKS.open_in_child();
     open_after_fork(|heap| enter_with(heap, sharing::inherit));
 }
 

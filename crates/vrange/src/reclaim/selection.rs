@@ -7,9 +7,9 @@
 use arrayvec::ArrayVec;
 use vrange_os::PAGE_BYTES;
 
+use super::pool::{AsPool, Chosen, OFFERED_AT_ONCE, Pool, Unused};
 use crate::inner::Inner;
-use crate::range::protocol::{Candidate, Released};
-use crate::range::sharing;
+use crate::range::protocol::Released;
 use crate::range::state::{Generation, Phase, Word};
 use crate::settings::Order;
 
@@ -57,9 +57,9 @@ impl Histogram {
 }
 
 /// How soon a range goes: the higher the sooner.
-fn rank(heap: &Inner, generation: Generation, now: Generation) -> u64 {
+fn rank(pool: &dyn Pool, generation: Generation, now: Generation) -> u64 {
     let age = generation.age(now);
-    match heap.settings.order {
+    match pool.order() {
         Order::ColdestFirst => age,
         Order::LatestFirst => Generation::AGE_MAX.saturating_sub(age),
     }
@@ -69,16 +69,21 @@ fn rank(heap: &Inner, generation: Generation, now: Generation) -> u64 {
 #[derive(Clone, Copy, Debug)]
 struct Pick {
     rank: u64,
-    /// Number of its heap among those that were looked at.
-    heap: usize,
-    /// Number of its slot.
-    slot: usize,
+    /// Number of its pool among those that were looked at.
+    pool: usize,
+    /// Its number in the pool.
+    number: usize,
     seen: Word,
+    bytes: u64,
 }
 
 impl Pick {
-    fn candidate<'a>(&self, heaps: &'a [impl AsRef<Inner>]) -> Candidate<'a> {
-        Candidate { slot: heaps[self.heap].as_ref().table.get(self.slot), seen: self.seen }
+    fn new(pool: usize, unused: &Unused, rank: u64) -> Self {
+        Self { rank, pool, number: unused.number, seen: unused.seen, bytes: unused.bytes() }
+    }
+
+    fn chosen(&self) -> Chosen {
+        Chosen { number: self.number, seen: self.seen }
     }
 }
 
@@ -95,23 +100,23 @@ impl Picks {
         Self { picked: Vec::with_capacity(PICKED_MAX) }
     }
 
-    /// Picks the ranges in `phase` with the highest rank: as many as hold `wanted_bytes`, or fit.
-    fn pick(&mut self, heaps: &[impl AsRef<Inner>], phase: Phase, wanted_bytes: u64) {
+    /// Picks the ranges with the highest rank that have pages in `phase`: as many as hold `wanted_bytes`, or fit.
+    fn pick(&mut self, pools: &[impl AsPool], phase: Phase, wanted_bytes: u64) {
         self.picked.clear();
         let now = Inner::now();
         let mut histogram = Histogram::new();
-        each(heaps, phase, |pick, candidate| {
-            histogram.add(rank(heaps[pick.heap].as_ref(), pick.seen.generation(), now), bytes(&candidate));
+        each(pools, phase, |_, pool, unused| {
+            histogram.add(rank(pool, unused.seen.generation(), now), unused.bytes());
         });
         let cut = histogram.cut(wanted_bytes);
-        each(heaps, phase, |mut pick, _| {
-            pick.rank = rank(heaps[pick.heap].as_ref(), pick.seen.generation(), now);
-            if class(pick.rank) >= cut {
-                self.insert(pick);
+        each(pools, phase, |number, pool, unused| {
+            let rank = rank(pool, unused.seen.generation(), now);
+            if class(rank) >= cut {
+                self.insert(Pick::new(number, unused, rank));
             }
         });
-        // By slot within a rank: ranges that were unpinned together tend to lie together.
-        self.picked.sort_unstable_by_key(|pick| (std::cmp::Reverse(pick.rank), pick.heap, pick.slot));
+        // By number within a rank: ranges that were unpinned together tend to lie together.
+        self.picked.sort_unstable_by_key(|pick| (std::cmp::Reverse(pick.rank), pick.pool, pick.number));
     }
 
     /// Keeps the highest ranks: a heap whose root is the lowest of them, once it is full.
@@ -147,20 +152,13 @@ fn pages_for(bytes: u64) -> usize {
     usize::try_from(bytes.div_ceil(PAGE_BYTES as u64)).unwrap_or(usize::MAX)
 }
 
-fn bytes(candidate: &Candidate<'_>) -> u64 {
-    (candidate.slot.pages() * PAGE_BYTES) as u64
-}
-
-fn each(heaps: &[impl AsRef<Inner>], phase: Phase, mut visit: impl FnMut(Pick, Candidate<'_>)) {
-    for (heap, inner) in heaps.iter().enumerate() {
-        for (number, slot) in inner.as_ref().table.iter() {
-            let seen = slot.state.glance();
-            // An offer that was stopped half-way, by a pin that then did not wait, is still to be finished.
-            let unfinished = phase == Phase::Volatile && slot.unoffered_pages(seen) > 0;
-            if seen.phase() == phase || unfinished {
-                visit(Pick { rank: 0, heap, slot: number, seen }, Candidate { slot, seen });
+fn each(pools: &[impl AsPool], phase: Phase, mut visit: impl FnMut(usize, &dyn Pool, &Unused)) {
+    for (number, pool) in pools.iter().map(AsPool::pool).enumerate() {
+        pool.each_unused(&mut |unused| {
+            if unused.is_wanted(phase) {
+                visit(number, pool, &unused);
             }
-        }
+        });
     }
 }
 
@@ -175,18 +173,15 @@ pub(crate) struct Yield {
     pub(crate) refused: bool,
 }
 
-/// Ranges that are offered between two looks at how much has been reached.
-const OFFERED_AT_ONCE: usize = 64;
-
 /// Offers the ranges that go first until `wanted_bytes` bytes in memory are offered, or none is left.
-pub(crate) fn offer_coldest(picks: &mut Picks, heaps: &[impl AsRef<Inner>], wanted_bytes: u64) -> Yield {
+pub(crate) fn offer_coldest(picks: &mut Picks, pools: &[impl AsPool], wanted_bytes: u64) -> Yield {
     let mut total = Yield::default();
     // Bytes picked that could not be offered now, because they were pinned meanwhile or another process uses them.
     let mut kept_bytes = 0;
     while total.bytes < wanted_bytes && !total.refused {
-        picks.pick(heaps, Phase::Volatile, (wanted_bytes - total.bytes).saturating_add(kept_bytes));
+        picks.pick(pools, Phase::Volatile, (wanted_bytes - total.bytes).saturating_add(kept_bytes));
         let left_bytes = wanted_bytes - total.bytes;
-        let round = offer_picked(picks, heaps, left_bytes, &mut total);
+        let round = offer_picked(picks, pools, left_bytes, &mut total);
         // What was kept is picked again, with as much besides, until nothing else is left.
         if round.ranges == 0 && round.kept_bytes <= kept_bytes {
             break;
@@ -198,22 +193,11 @@ pub(crate) fn offer_coldest(picks: &mut Picks, heaps: &[impl AsRef<Inner>], want
 
 /// Offers again what was offered before: an offer can come undone, for example when a huge page is made of the pages. Once
 /// round the coldest.
-pub(crate) fn offer_again(picks: &mut Picks, heaps: &[impl AsRef<Inner>], wanted_bytes: u64) -> Yield {
+pub(crate) fn offer_again(picks: &mut Picks, pools: &[impl AsPool], wanted_bytes: u64) -> Yield {
     let mut total = Yield::default();
-    picks.pick(heaps, Phase::Offered, wanted_bytes);
-    offer_picked(picks, heaps, wanted_bytes, &mut total);
+    picks.pick(pools, Phase::Offered, wanted_bytes);
+    offer_picked(picks, pools, wanted_bytes, &mut total);
     total
-}
-
-/// Offers what processes that share it have offered: see [`sharing`]. Nothing is freed until all have.
-pub(crate) fn offer_what_others_have(heaps: &[impl AsRef<Inner>]) -> u64 {
-    let mut pages = 0;
-    each(heaps, Phase::Volatile, |pick, candidate| {
-        if candidate.seen.is_shared() && sharing::is_offered_elsewhere(candidate.slot) {
-            pages += heaps[pick.heap].as_ref().protocol().offer(&[candidate]).pages;
-        }
-    });
-    (pages * PAGE_BYTES) as u64
 }
 
 /// One round over the picked ranges.
@@ -222,28 +206,29 @@ struct Round {
     kept_bytes: u64,
 }
 
-fn offer_picked(picks: &Picks, heaps: &[impl AsRef<Inner>], wanted_bytes: u64, total: &mut Yield) -> Round {
+fn offer_picked(picks: &Picks, pools: &[impl AsPool], wanted_bytes: u64, total: &mut Yield) -> Round {
     let mut round = Round { ranges: 0, kept_bytes: 0 };
     let mut offered_bytes = 0;
     let mut left = picks.picked.iter().peekable();
-    // Consecutive ranges of one heap go together, into as few system calls as possible.
+    // Consecutive ranges of one pool go together, into as few system calls as possible.
     while let Some(first) = left.next() {
-        let mut group = ArrayVec::<Candidate<'_>, OFFERED_AT_ONCE>::new();
-        group.push(first.candidate(heaps));
-        let mut group_bytes = bytes(&group[0]);
+        let pool = pools[first.pool].pool();
+        let mut group = ArrayVec::<Pick, OFFERED_AT_ONCE>::new();
+        group.push(*first);
+        let mut group_bytes = first.bytes;
         while !group.is_full()
             && offered_bytes + group_bytes < wanted_bytes
-            && let Some(next) = left.next_if(|next| next.heap == first.heap)
+            && let Some(next) = left.next_if(|next| next.pool == first.pool)
         {
-            let candidate = next.candidate(heaps);
-            group_bytes += bytes(&candidate);
-            group.push(candidate);
+            group_bytes += next.bytes;
+            group.push(*next);
         }
-        let offered = heaps[first.heap].as_ref().protocol().offer(&group);
+        let chosen: ArrayVec<Chosen, OFFERED_AT_ONCE> = group.iter().map(Pick::chosen).collect();
+        let offered = pool.offer(&chosen);
         offered_bytes += (offered.pages * PAGE_BYTES) as u64;
         round.ranges += offered.ranges;
-        let is_kept = |candidate: &&Candidate<'_>| candidate.slot.state.glance().phase() == Phase::Volatile;
-        round.kept_bytes += group.iter().filter(is_kept).map(bytes).sum::<u64>();
+        let kept = group.iter().filter(|pick| pool.is_kept(pick.number));
+        round.kept_bytes += kept.map(|pick| pick.bytes).sum::<u64>();
         total.refused |= offered.gave_up;
         total.unreadable |= offered.unreadable;
         if offered_bytes >= wanted_bytes || total.refused {
@@ -273,32 +258,32 @@ pub(crate) fn offer_down_to(heap: &Inner, left_bytes: u64) -> u64 {
 /// Length of the ranges that are volatile and not offered.
 pub(crate) fn unoffered_bytes(heap: &Inner) -> u64 {
     let mut sum = 0;
-    each(&[heap], Phase::Volatile, |_, candidate| sum += bytes(&candidate));
+    each(&[heap], Phase::Volatile, |_, _, unused| sum += unused.bytes());
     sum
 }
 
 /// Releases the ranges that go first until `wanted_bytes` bytes of memory are free, or none is left. Offered ones first:
 /// they are the coldest. Of the last range no more goes than is needed.
-pub(crate) fn release_coldest(picks: &mut Picks, heaps: &[impl AsRef<Inner>], wanted_bytes: u64) -> Yield {
+pub(crate) fn release_coldest(picks: &mut Picks, pools: &[impl AsPool], wanted_bytes: u64) -> Yield {
     let mut total = Yield::default();
     for phase in [Phase::Offered, Phase::Volatile] {
-        release(picks, heaps, phase, wanted_bytes, Measure::Memory, &mut total);
+        release(picks, pools, phase, wanted_bytes, Measure::Memory, &mut total);
     }
     total
 }
 
 /// Releases offered ranges only: the coldest go a little before the kernel would take them.
-pub(crate) fn release_offered(picks: &mut Picks, heaps: &[impl AsRef<Inner>], wanted_bytes: u64) -> Yield {
+pub(crate) fn release_offered(picks: &mut Picks, pools: &[impl AsPool], wanted_bytes: u64) -> Yield {
     let mut total = Yield::default();
-    release(picks, heaps, Phase::Offered, wanted_bytes, Measure::Memory, &mut total);
+    release(picks, pools, Phase::Offered, wanted_bytes, Measure::Memory, &mut total);
     total
 }
 
 /// As [`release_coldest`], but whole ranges, until they add up to `wanted_bytes` in length.
-pub(crate) fn release_coldest_ranges(heaps: &[impl AsRef<Inner>], wanted_bytes: u64) {
+pub(crate) fn release_coldest_ranges(pools: &[impl AsPool], wanted_bytes: u64) {
     let (mut picks, mut total) = (Picks::new(), Yield::default());
     for phase in [Phase::Offered, Phase::Volatile] {
-        release(&mut picks, heaps, phase, wanted_bytes, Measure::Length, &mut total);
+        release(&mut picks, pools, phase, wanted_bytes, Measure::Length, &mut total);
     }
 }
 
@@ -313,7 +298,7 @@ enum Measure {
 
 fn release(
     picks: &mut Picks,
-    heaps: &[impl AsRef<Inner>],
+    pools: &[impl AsPool],
     phase: Phase,
     wanted_bytes: u64,
     measure: Measure,
@@ -321,19 +306,18 @@ fn release(
 ) {
     while total.bytes < wanted_bytes {
         let mut progress = false;
-        picks.pick(heaps, phase, wanted_bytes - total.bytes);
+        picks.pick(pools, phase, wanted_bytes - total.bytes);
         for pick in &picks.picked {
-            let candidate = pick.candidate(heaps);
             let pages_max = match measure {
                 Measure::Memory => pages_for(wanted_bytes - total.bytes),
                 Measure::Length => usize::MAX,
             };
-            let released = heaps[pick.heap].as_ref().protocol().release_seen(&candidate, pages_max);
+            let released = pools[pick.pool].pool().release(pick.chosen(), pages_max);
             if let Released::Pages(pages) | Released::Part(pages) = released {
                 progress = true;
                 total.bytes += match measure {
                     Measure::Memory => (pages * PAGE_BYTES) as u64,
-                    Measure::Length => bytes(&candidate),
+                    Measure::Length => pick.bytes,
                 };
                 if total.bytes >= wanted_bytes {
                     return;
@@ -348,15 +332,15 @@ fn release(
 
 /// Offers what is older than `offer_ticks` and releases what is older than `release_ticks`: what becomes of free memory
 /// when nobody needs it.
-pub(crate) fn let_decay(heap: &Inner, offer_ticks: u64, release_ticks: u64) {
+pub(crate) fn let_decay(pool: &dyn Pool, offer_ticks: u64, release_ticks: u64) {
     let now = Inner::now();
-    heap.for_each_unpinned(|slot, seen| {
-        let age = seen.generation().age(now);
-        let candidate = Candidate { slot, seen };
+    pool.each_unused(&mut |unused| {
+        let age = unused.seen.generation().age(now);
+        let chosen = Chosen { number: unused.number, seen: unused.seen };
         if age >= release_ticks {
-            let _ = heap.protocol().release_seen(&candidate, usize::MAX);
-        } else if age >= offer_ticks && seen.phase() == Phase::Volatile {
-            let _ = heap.protocol().offer(&[candidate]);
+            let _ = pool.release(chosen, usize::MAX);
+        } else if age >= offer_ticks && unused.unoffered_pages > 0 {
+            let _ = pool.offer(&[chosen]);
         }
     });
 }

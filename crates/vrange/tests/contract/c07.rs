@@ -1,7 +1,7 @@
 //! C7: works without swap; with swap, an offered page is dropped and never written to it.
 
 use vrange::Pinned;
-use vrange_testing::{in_child, skipped};
+use vrange_testing::{drain_processors, in_child, skipped};
 
 use crate::support::{SIZES_PAGES, assert_filled, filled, is_zero, lost_pages, memory, quiet_heap};
 
@@ -31,9 +31,9 @@ fn c07_offered_pages_are_not_written_to_swap() {
     for pages in SIZES_PAGES {
         let buffer = filled(&heap, pages, 1);
         // Pages that wait in a list of a processor's, for being new or for the offer to take effect, may be swapped.
-        memory::drain();
+        drain_processors();
         assert!(buffer.offer());
-        memory::drain();
+        drain_processors();
         memory::page_out_everywhere(memory::span(&buffer));
         assert_eq!(memory::swapped_pages(memory::span(&buffer)), 0);
         memory::take(&buffer, 0..pages);

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use vrange::{Buffer, Heap, Order, Phase};
 use vrange_os::PAGE_BYTES;
+use vrange_testing::drain_processors;
 
 use crate::support::group::in_group;
-use crate::support::{Random, filled, lost_pages, memory, quiet, quiet_heap};
+use crate::support::{Random, filled, lost_pages, quiet, quiet_heap};
 
 /// Buffers of the same size, and their numbers in a random order, in which they were unpinned last.
 fn unpinned_at_random(heap: &Heap, count: usize, pages: usize) -> (Vec<Buffer>, Vec<usize>) {
@@ -170,12 +171,12 @@ fn c08_a_range_offered_rescued_and_offered_again_keeps_its_old_place() {
             let (first, second) = (make(0), make(100));
             if was_offered_before {
                 first.iter().for_each(|buffer| assert!(buffer.offer()));
-                memory::drain();
+                drain_processors();
                 first.iter().for_each(use_now);
             }
             second.iter().for_each(|buffer| assert!(buffer.offer()));
             first.iter().for_each(|buffer| assert!(buffer.offer()));
-            memory::drain();
+            drain_processors();
             group.reclaim(bytes(PAGES * COUNT));
             let [of_first, of_second] =
                 [&first, &second].map(|buffers| taken_of(buffers).iter().sum::<usize>());

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use vrange::Pinned;
 use vrange_os::PAGE_BYTES;
-use vrange_testing::{Alone, alone, is_child, skipped};
+use vrange_testing::{Alone, alone, drain_processors, is_child, skipped};
 
 use crate::support::group::{Group, in_group};
+use crate::support::quiet_heap;
 use crate::support::raw::Raw;
-use crate::support::{memory, quiet_heap};
 
 const PAGES: usize = 64;
 const PR_SET_MEMORY_MERGE: i32 = 67;
@@ -121,7 +121,7 @@ fn c10_control_an_offered_page_that_ksm_shares_takes_live_ones_along() {
         offered.advise(libc::MADV_FREE).expect("MADV_FREE");
         let live = mergeable();
         wait_until_merged(2 * PAGES);
-        memory::drain();
+        drain_processors();
         group.reclaim(u64::MAX);
         let left = pages_left(live.bytes());
         println!("{left} of {PAGES} live pages left");
@@ -157,7 +157,7 @@ fn no_live_page_is_taken_along(group: &Group, opened: Opened) {
     let live_of_the_program = (mergeable(), mergeable());
     fill_alike(&mut live.pin_mut().intact().expect("new"));
     wait_until_merged(2 * PAGES);
-    memory::drain();
+    drain_processors();
     group.reclaim(u64::MAX);
     assert_eq!(pages_left(live_of_the_program.0.bytes()), PAGES, "live pages went with offered ones");
     assert_eq!(pages_left(live_of_the_program.1.bytes()), PAGES, "live pages went with offered ones");

@@ -60,6 +60,25 @@ fn c09_what_another_process_uses_is_not_offered() {
     });
 }
 
+/// A range that is offered in part, and whose rest another process uses, does not have an offer try it for ever.
+#[test]
+fn c09_what_is_kept_in_part_does_not_stop_an_offer() {
+    in_child(|| {
+        let (heap, mut reclaimer) = quiet_heap();
+        let mut buffer = filled(&heap, 1024, 1);
+        // Released in part, which leaves the rest offered in part.
+        assert!(heap.reclaim(1 << 20) < 1024 * vrange_os::PAGE_BYTES as u64);
+        assert_eq!(buffer.phase(), Phase::Offered);
+        let child = obedient(&mut buffer, &mut reclaimer);
+        tell(&child, b's');
+        tell(&child, b'p');
+        heap.offer(u64::MAX);
+        // The offer came to an end while the child was there, not when the child's time was over.
+        tell(&child, b'p');
+        child.kill(libc::SIGKILL);
+    });
+}
+
 #[test]
 fn c09_what_all_hold_volatile_is_offered_by_all() {
     in_child(|| {

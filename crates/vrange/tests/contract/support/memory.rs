@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt;
 use vrange::Buffer;
 use vrange_os::linux::page_out;
 use vrange_os::{PAGE_BYTES, Span};
+use vrange_testing::on_each_processor;
 
 use super::raw::Raw;
 
@@ -83,12 +84,6 @@ pub(crate) fn page_out_everywhere(span: Span) {
     on_each_processor(|| press(span));
 }
 
-/// Empties those lists: everything that was offered is.
-pub(crate) fn drain() {
-    let page = Raw::new(1);
-    page_out_everywhere(page.span());
-}
-
 fn press(span: Span) {
     // Locked memory is refused; everything else can be paged out.
     if let Err(error) = page_out(span) {
@@ -101,35 +96,6 @@ fn press(span: Span) {
 pub(crate) fn forget_translations() {
     let mut unmapped = Raw::new(64);
     unmapped.bytes_mut().fill(1);
-}
-
-fn on_each_processor(work: impl Fn()) {
-    let allowed = affinity();
-    for processor in 0..usize::try_from(libc::CPU_SETSIZE).expect("a small number") {
-        // SAFETY: plain bit arithmetic on a local set.
-        if unsafe { libc::CPU_ISSET(processor, &allowed) } {
-            // SAFETY: all zeros is an empty set.
-            let mut one: libc::cpu_set_t = unsafe { MaybeUninit::zeroed().assume_init() };
-            // SAFETY: as above.
-            unsafe { libc::CPU_SET(processor, &mut one) };
-            set_affinity(&one);
-            work();
-        }
-    }
-    set_affinity(&allowed);
-}
-
-fn affinity() -> libc::cpu_set_t {
-    // SAFETY: all zeros is an empty set.
-    let mut set: libc::cpu_set_t = unsafe { MaybeUninit::zeroed().assume_init() };
-    // SAFETY: the set outlives the call.
-    assert_eq!(unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) }, 0);
-    set
-}
-
-fn set_affinity(set: &libc::cpu_set_t) {
-    // SAFETY: the set outlives the call.
-    assert_eq!(unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), set) }, 0);
 }
 
 /// Page faults of this thread so far that needed no disk (`ru_minflt`).

@@ -1,0 +1,270 @@
+//! From an address to its block, without a lock and without the allocator.
+//!
+//! The lower half of the address space is 2^48 bytes at most where programs do not ask for more. It is divided into leaves
+//! of 16 GiB, each with its blocks in one reservation, of which only what is used takes memory. Leaves are made as
+//! they are needed and never go.
+
+use std::ops::Range;
+
+use vrange_os::{HUGE_PAGE_BYTES, PAGE_BYTES, Placement, Span, System};
+
+use super::block::Block;
+use super::page_set::{BLOCK_PAGES, Pages};
+use crate::sync::{AtomicPtr, AtomicU64, Ordering};
+
+/// Bytes of address space in a block.
+pub(crate) const BLOCK_BYTES: usize = BLOCK_PAGES * PAGE_BYTES;
+const _: () = assert!(BLOCK_BYTES.is_multiple_of(HUGE_PAGE_BYTES), "a huge page lies in one block");
+
+const LEAF_BLOCKS: usize = 1 << 12;
+const LEAVES: usize = 1 << 14;
+const BITS: usize = u64::BITS as usize;
+
+/// The blocks of 16 GiB. All zeros is a leaf in which nothing was ever marked.
+#[derive(Debug)]
+#[repr(C)]
+struct Leaf {
+    /// The leaf made before this one.
+    older: AtomicPtr<Leaf>,
+    /// Which of all leaves this is.
+    index: AtomicU64,
+    /// Blocks in which something may be marked.
+    used: [AtomicU64; LEAF_BLOCKS / BITS],
+    /// Blocks that are adopted whole.
+    adopted: [AtomicU64; LEAF_BLOCKS / BITS],
+    blocks: [Block; LEAF_BLOCKS],
+}
+
+/// A block, and where it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<'a> {
+    leaf: &'a Leaf,
+    /// Number of the block, counted from address 0 on.
+    pub(crate) number: usize,
+}
+
+impl<'a> Place<'a> {
+    /// Number of the block in its leaf.
+    fn index(&self) -> usize {
+        self.number % LEAF_BLOCKS
+    }
+
+    pub(crate) fn block(&self) -> &'a Block {
+        &self.leaf.blocks[self.index()]
+    }
+
+    /// Address of the block's first byte.
+    pub(crate) fn address(&self) -> usize {
+        self.number * BLOCK_BYTES
+    }
+
+    /// Has the reclaimer look at the block from now on. The caller holds it.
+    #[inline]
+    pub(crate) fn set_used(&self) {
+        let (word, bit) = (&self.leaf.used[self.index() / BITS], 1 << (self.index() % BITS));
+        // Relaxed, here and below: the reclaimer finds the block, or the caller finds the reclaimer asleep, by the block's
+        // state and the sleeper's word.
+        if word.load(Ordering::Relaxed) & bit == 0 {
+            word.fetch_or(bit, Ordering::SeqCst); // SeqCst pairs with the load in `each_used`.
+        }
+    }
+
+    /// Nothing is marked in the block any more. The caller has claimed it.
+    pub(crate) fn clear_used(&self) {
+        // Relaxed: the end of the claim orders it before the next hold.
+        self.leaf.used[self.index() / BITS].fetch_and(!(1 << (self.index() % BITS)), Ordering::Relaxed);
+    }
+
+    /// Are all of `pages` adopted?
+    #[inline]
+    pub(crate) fn is_adopted(&self, pages: Range<usize>) -> bool {
+        self.is_whole() || self.block().adopted.has_all(pages)
+    }
+
+    /// Those pages of the block that are adopted.
+    pub(crate) fn adopted(&self) -> Pages {
+        if self.is_whole() { Pages::ALL } else { self.block().adopted.all() }
+    }
+
+    fn is_whole(&self) -> bool {
+        // Relaxed: whoever marks pages of a mapping has learnt of the mapping from whoever made it.
+        let word = self.leaf.adopted[self.index() / BITS].load(Ordering::Relaxed);
+        word & 1 << (self.index() % BITS) != 0
+    }
+
+    fn adopt(&self, pages: Range<usize>) {
+        if pages == (0..BLOCK_PAGES) {
+            // Relaxed: see `is_whole`.
+            self.leaf.adopted[self.index() / BITS].fetch_or(1 << (self.index() % BITS), Ordering::Relaxed);
+        } else {
+            self.block().adopted.insert(pages);
+        }
+    }
+
+    /// Of a block that was adopted whole, no page is adopted any more.
+    fn abandon(&self, pages: Range<usize>) {
+        // Relaxed: see `is_whole`.
+        self.leaf.adopted[self.index() / BITS].fetch_and(!(1 << (self.index() % BITS)), Ordering::Relaxed);
+        self.block().adopted.remove(pages);
+    }
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(crate) struct AddressMap {
+    leaves: [AtomicPtr<Leaf>; LEAVES],
+    newest: AtomicPtr<Leaf>,
+}
+
+impl AddressMap {
+    pub(crate) const fn new() -> Self {
+        Self {
+            leaves: [const { AtomicPtr::new(std::ptr::null_mut()) }; LEAVES],
+            newest: AtomicPtr::new(std::ptr::null_mut()),
+        }
+    }
+
+    /// The leaf at `index`, if it was made.
+    fn leaf(&self, index: usize) -> Option<&Leaf> {
+        // Acquire pairs with the Release in `make`.
+        let leaf = self.leaves.get(index)?.load(Ordering::Acquire);
+        // SAFETY: null, or a leaf that was published and never goes.
+        unsafe { leaf.as_ref() }
+    }
+
+    /// The leaf at `index`. `None`: beyond the address space that is looked after, or no memory for it.
+    fn leaf_or_make(&self, index: usize, system: &dyn System) -> Option<&Leaf> {
+        match self.leaf(index) {
+            Some(leaf) => Some(leaf),
+            None => self.make(index, system),
+        }
+    }
+
+    #[cold]
+    fn make(&self, index: usize, system: &dyn System) -> Option<&Leaf> {
+        let place = self.leaves.get(index)?;
+        let pages = Span::pages_for(size_of::<Leaf>());
+        let reservation = system.reserve(pages, Placement::SmallPages, false).ok()?;
+        let made = reservation.base().cast::<Leaf>();
+        // SAFETY: as large as a leaf, aligned to a page, zeros, which is a valid leaf; nobody else knows it yet.
+        let leaf = unsafe { &*made };
+        leaf.index.store(index as u64, Ordering::Relaxed); // Relaxed: published below.
+        // Release pairs with the Acquire in `leaf`; Acquire with the Release of whoever was faster.
+        if place.compare_exchange(std::ptr::null_mut(), made, Ordering::AcqRel, Ordering::Acquire).is_err() {
+            // SAFETY: nobody has seen it.
+            unsafe { system.unmap(reservation) };
+            return self.leaf(index);
+        }
+        // Relaxed: the exchange below publishes it.
+        let mut older = self.newest.load(Ordering::Relaxed);
+        loop {
+            leaf.older.store(older, Ordering::Relaxed); // Relaxed: as above.
+            // Release pairs with the Acquire in `each_used`; Relaxed on failure: tried again.
+            match self.newest.compare_exchange(older, made, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return Some(leaf),
+                Err(now) => older = now,
+            }
+        }
+    }
+
+    /// The block with this number, if its leaf was made.
+    #[inline]
+    pub(crate) fn get(&self, number: usize) -> Option<Place<'_>> {
+        Some(Place { leaf: self.leaf(number / LEAF_BLOCKS)?, number })
+    }
+
+    /// The block with this number. `None`: as for the leaf.
+    #[inline]
+    pub(crate) fn get_or_make(&self, number: usize, system: &dyn System) -> Option<Place<'_>> {
+        Some(Place { leaf: self.leaf_or_make(number / LEAF_BLOCKS, system)?, number })
+    }
+
+    /// Calls `visit` with each block in which something may be marked.
+    pub(crate) fn each_used<'a>(&'a self, mut visit: impl FnMut(Place<'a>)) {
+        // Acquire pairs with the Release in `make`.
+        let mut next = self.newest.load(Ordering::Acquire);
+        // SAFETY: null, or a leaf that was published and never goes.
+        while let Some(leaf) = unsafe { next.as_ref() } {
+            // Relaxed, here and below: published with the leaf.
+            let first =
+                usize::try_from(leaf.index.load(Ordering::Relaxed)).expect("a small number") * LEAF_BLOCKS;
+            for (word, bits) in leaf.used.iter().enumerate() {
+                // SeqCst pairs with the exchange in `set_used`: part of the handshake before the reclaimer sleeps.
+                let mut bits = bits.load(Ordering::SeqCst);
+                while bits != 0 {
+                    let bit = bits.trailing_zeros() as usize;
+                    bits &= bits - 1;
+                    visit(Place { leaf, number: first + word * BITS + bit });
+                }
+            }
+            next = leaf.older.load(Ordering::Relaxed); // Relaxed: as above.
+        }
+    }
+
+    /// Notes that a mapping is one whose end will be told. What there is no memory to note is not adopted.
+    pub(crate) fn adopt(&self, span: Span, system: &dyn System) {
+        for (number, pages) in pieces(span) {
+            if let Some(place) = self.get_or_make(number, system) {
+                place.adopt(pages);
+            }
+        }
+    }
+
+    /// Forgets that pages were adopted.
+    pub(crate) fn abandon(&self, span: Span) {
+        for (number, pages) in pieces(span) {
+            if let Some(place) = self.get(number) {
+                place.abandon(pages);
+            }
+        }
+    }
+}
+
+/// The parts of a span that lie in one block each: the block's number, and the pages in it.
+#[inline]
+pub(crate) fn pieces(span: Span) -> impl Iterator<Item = (usize, Range<usize>)> {
+    let mut address = span.address();
+    std::iter::from_fn(move || {
+        if address >= span.end() {
+            return None;
+        }
+        let number = address / BLOCK_BYTES;
+        let end = span.end().min((number + 1) * BLOCK_BYTES);
+        let start = number * BLOCK_BYTES;
+        let pages = (address - start) / PAGE_BYTES..(end - start) / PAGE_BYTES;
+        address = end;
+        Some((number, pages))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_cover_the_span_once() {
+        let span = Span::new(3 * BLOCK_BYTES - PAGE_BYTES, BLOCK_PAGES + 2);
+        let found: Vec<_> = pieces(span).collect();
+        let last = BLOCK_PAGES - 1;
+        assert_eq!(found, [(2, last..BLOCK_PAGES), (3, 0..BLOCK_PAGES), (4, 0..1)]);
+        assert_eq!(pieces(Span::new(0, 0)).count(), 0);
+    }
+
+    #[test]
+    fn what_is_adopted_in_part_is_not_adopted_whole() {
+        static MAP: AddressMap = AddressMap::new();
+        let system = vrange_os::linux::Linux::get().expect("this kernel");
+        let span = Span::new(5 * BLOCK_BYTES + PAGE_BYTES, 2 * BLOCK_PAGES);
+        MAP.adopt(span, system);
+        let at = |number| MAP.get(number).expect("made");
+        assert!(at(5).is_adopted(1..BLOCK_PAGES) && !at(5).is_adopted(0..1));
+        assert!(at(6).is_adopted(0..BLOCK_PAGES));
+        assert!(at(7).is_adopted(0..1) && !at(7).is_adopted(0..2));
+        MAP.abandon(Span::new(6 * BLOCK_BYTES, 1));
+        assert!(!at(6).is_adopted(0..1) && !at(6).is_adopted(1..2), "the rest of a whole block goes too");
+        MAP.abandon(Span::new(5 * BLOCK_BYTES + PAGE_BYTES, 1));
+        assert!(at(5).is_adopted(2..BLOCK_PAGES) && !at(5).is_adopted(1..2));
+        assert!(MAP.get(LEAF_BLOCKS * 7).is_none(), "no leaf is made by a look");
+        assert!(MAP.get_or_make(usize::MAX / BLOCK_BYTES, system).is_none());
+    }
+}

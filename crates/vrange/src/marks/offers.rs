@@ -1,0 +1,315 @@
+//! What the reclaimer does with marked pages of adopted memory: offer them, or drop them.
+
+use std::ops::Range;
+
+use arrayvec::ArrayVec;
+use vrange_os::{OsError, Residency, Span, System};
+
+use super::address_map::Place;
+use super::engine::{Marks, memory_of};
+use super::page_set::{BLOCK_PAGES, Pages};
+use crate::inner::Inner;
+use crate::range::page_map::Page;
+use crate::range::protocol::{OfferTotal, Released};
+use crate::range::state::{BeginRelease, Phase, Word};
+use crate::range::witness::{Fate, Part, note, note_by_contents, take_back};
+use crate::sync::thread;
+
+/// Pages that are offered or released between two looks at whether somebody waits for the block: a huge page's, so that none
+/// is split.
+const PIECE_PAGES: usize = 512;
+/// Runs of pages that are offered with one system call.
+const BATCH_RUNS: usize = 64;
+
+/// A block in which pages of adopted memory are marked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unheld {
+    pub(crate) number: usize,
+    pub(crate) seen: Word,
+    /// Marked pages that are not settled.
+    pub(crate) pages: usize,
+    /// Those among them that are not offered.
+    pub(crate) fresh_pages: usize,
+}
+
+impl Marks {
+    /// Calls `visit` with each block that has marked pages of adopted memory and that nobody holds. Blocks without any marks
+    /// are found by it, and are not looked at again.
+    pub(crate) fn each_unheld(&self, mut visit: impl FnMut(Unheld)) {
+        self.map.each_used(|place| {
+            let block = place.block();
+            let seen = block.state.glance();
+            if !matches!(seen.phase(), Phase::Volatile | Phase::Offered) {
+                return;
+            }
+            let marked = block.marked.all();
+            if marked.is_empty() {
+                self.leave(&place, seen);
+                return;
+            }
+            let unsettled = marked.and(&place.adopted()).without(&block.settled.all());
+            let (pages, fresh_pages) = (unsettled.count(), unsettled.without(&block.offered.all()).count());
+            if pages > 0 {
+                visit(Unheld { number: place.number, seen, pages, fresh_pages });
+            }
+        });
+    }
+
+    /// Nothing is marked in the block any more, as it seems.
+    fn leave(&self, place: &Place<'_>, seen: Word) {
+        let block = place.block();
+        let _pass = self.gate.enter();
+        if block.state.begin_release_of(seen).is_none() {
+            return;
+        }
+        if block.marked.all().is_empty() {
+            place.clear_used();
+            block.wakes.wake(block.state.end_release(Phase::Empty, false));
+        } else {
+            block.end_release();
+        }
+    }
+
+    /// Is any page of adopted memory marked, or a block in transit? Part of the handshake before the reclaimer sleeps.
+    pub(crate) fn needs_reclaimer(&self) -> bool {
+        let mut needed = false;
+        self.map.each_used(|place| {
+            let block = place.block();
+            needed |= match block.state.look().phase() {
+                Phase::Free | Phase::Empty | Phase::Pinned => false,
+                Phase::Volatile | Phase::Offered => !block.marked.all().and(&place.adopted()).is_empty(),
+                Phase::Offering | Phase::Rescuing | Phase::Releasing => true,
+            };
+        });
+        needed
+    }
+
+    /// Calls `visit` with the state of each block that nobody holds.
+    pub(crate) fn cut_ages(&self) {
+        let now = Inner::now();
+        self.map.each_used(|place| place.block().state.cut_age(now));
+    }
+
+    /// Has this block stayed out of the offer that was just tried?
+    pub(crate) fn is_kept(&self, number: usize) -> bool {
+        self.map.get(number).is_some_and(|place| !place.block().fresh().and(&place.adopted()).is_empty())
+    }
+
+    /// Offers the fresh pages of a block, if it is still as it was seen.
+    pub(crate) fn offer(&self, system: &dyn System, number: usize, seen: Word, total: &mut OfferTotal) {
+        let Some(place) = self.map.get(number) else { return };
+        let block = place.block();
+        let _pass = self.gate.enter();
+        if block.state.begin_offer(seen).is_none() {
+            return;
+        }
+        let mut offer = Offer { marks: self, place, system, pages: 0, refused_by: None, unreadable: false };
+        let fresh = offer.offerable(seen);
+        for piece in [0..PIECE_PAGES, PIECE_PAGES..BLOCK_PAGES] {
+            let mut runs = fresh.and(&Pages::of(piece)).runs(PIECE_PAGES).peekable();
+            while runs.peek().is_some() && !block.state.is_cancelled() && !offer.is_over() {
+                let batch: ArrayVec<Range<usize>, BATCH_RUNS> = runs.by_ref().take(BATCH_RUNS).collect();
+                offer.offer_runs(&batch);
+            }
+        }
+        self.counters.offered(offer.pages);
+        total.pages += offer.pages;
+        total.ranges += usize::from(offer.pages > 0);
+        total.refused_by = total.refused_by.or(offer.refused_by);
+        total.unreadable |= offer.unreadable;
+        if offer.is_over() || !block.fresh().and(&place.adopted()).is_empty() {
+            // So that others are tried before it is looked at again.
+            block.state.make_youngest(Inner::now());
+        }
+        let any = !block.offered.all().is_empty();
+        block.wakes.wake(block.state.end_offer(any, false));
+    }
+
+    /// Drops marked pages of adopted memory, not many more than `pages_max`, if the block is still as it was seen.
+    pub(crate) fn release(
+        &self,
+        system: &dyn System,
+        number: usize,
+        seen: Word,
+        pages_max: usize,
+    ) -> Released {
+        let Some(place) = self.map.get(number) else { return Released::Nothing };
+        let block = place.block();
+        let _pass = self.gate.enter();
+        if block.state.begin_release_of(seen).is_none() {
+            return Released::Interrupted;
+        }
+        let wanted = block.marked.all().and(&place.adopted());
+        let released = self.release_claimed(system, &place, &wanted, pages_max);
+        block.end_release();
+        released
+    }
+
+    /// Drops those marked pages of adopted memory that lie in `pages` of a block. Waits for whoever holds the block.
+    pub(super) fn release_among(&self, system: &dyn System, place: &Place<'_>, pages: Range<usize>) -> usize {
+        let block = place.block();
+        loop {
+            let pass = self.gate.enter();
+            match block.state.begin_release() {
+                BeginRelease::Claimed(_) => {
+                    let wanted = block.marked.among(pages).and(&place.adopted());
+                    let released = self.release_claimed(system, place, &wanted, usize::MAX);
+                    block.end_release();
+                    return match released {
+                        Released::Pages(pages) | Released::Part(pages) => pages,
+                        Released::Nothing | Released::Pinned | Released::Interrupted => 0,
+                    };
+                }
+                BeginRelease::Empty => return 0,
+                BeginRelease::Pinned => {
+                    drop(pass);
+                    thread::yield_now();
+                }
+                BeginRelease::Busy => {
+                    drop(pass);
+                    block.wakes.wait(&block.state);
+                }
+            }
+        }
+    }
+
+    fn release_claimed(
+        &self,
+        system: &dyn System,
+        place: &Place<'_>,
+        wanted: &Pages,
+        pages_max: usize,
+    ) -> Released {
+        let block = place.block();
+        let (memory, notes) = (memory_of(place), block.notes());
+        let (mut dropped, mut taken) = (0, 0);
+        let mut refused = false;
+        for run in wanted.without(&block.settled.all()).runs(PIECE_PAGES) {
+            if block.state.is_cancelled() || dropped >= pages_max {
+                break;
+            }
+            let fresh = Pages::of(run.clone()).without(&block.offered.all());
+            for run in fresh.runs(PIECE_PAGES) {
+                let mut part = Part::new(memory, run.clone(), notes);
+                notes.forget(run.clone());
+                // SAFETY: the block is claimed, and adopted memory is readable.
+                if unsafe { note(system, std::slice::from_mut(&mut part)) }.is_err() {
+                    // SAFETY: as above.
+                    unsafe { note_by_contents(memory, run, notes) };
+                }
+            }
+            let present = present(system, memory.span(), run.clone()).unwrap_or(Pages::ALL);
+            // Before the call: in a child forked during it, these pages may be gone.
+            block.offered.insert(run.clone());
+            // SAFETY: marked pages of adopted memory, in a claimed block: their owner has agreed that they may go.
+            if unsafe { system.release(memory.span().slice(run.start, run.len())) }.is_err() {
+                refused = true;
+                break;
+            }
+            for page in run.clone() {
+                let had_contents = notes.get(page) == Page::Witnessed;
+                dropped += usize::from(present.contains(page));
+                taken += usize::from(had_contents && !present.contains(page));
+                notes.set(page, if had_contents { Page::Lost } else { Page::Absent });
+            }
+            block.settled.insert(run.clone());
+            block.offered.remove(run);
+        }
+        self.counters.released(dropped);
+        self.counters.lost(taken);
+        match refused || block.state.is_cancelled() {
+            true => Released::Interrupted,
+            false if dropped >= pages_max => Released::Part(dropped),
+            false => Released::Pages(dropped),
+        }
+    }
+}
+
+/// Which pages of `run` are in memory. `None`: that cannot be told.
+fn present(system: &dyn System, block: Span, run: Range<usize>) -> Option<Pages> {
+    let mut present = Pages::NONE;
+    let read = system.residency(block.slice(run.start, run.len()), false, &mut |found, _| {
+        present.insert(run.start + found.start..run.start + found.end);
+    });
+    read.is_ok().then_some(present)
+}
+
+/// An offer of pages of a claimed block.
+struct Offer<'a> {
+    marks: &'a Marks,
+    place: Place<'a>,
+    system: &'a dyn System,
+    /// Pages in memory that were offered.
+    pages: usize,
+    refused_by: Option<OsError>,
+    unreadable: bool,
+}
+
+impl Offer<'_> {
+    fn is_over(&self) -> bool {
+        self.unreadable || self.refused_by.is_some()
+    }
+
+    /// Fresh pages that may be offered: those of adopted memory, and after a `fork` only those that no other process maps.
+    fn offerable(&mut self, seen: Word) -> Pages {
+        let block = self.place.block();
+        let fresh = block.fresh().and(&self.place.adopted());
+        if !seen.is_shared() {
+            return fresh;
+        }
+        let mut shared = Pages::NONE;
+        let read = self.system.residency(memory_of(&self.place).span(), true, &mut |found, residency| {
+            if residency != Residency::Present {
+                shared.insert(found);
+            }
+        });
+        self.unreadable |= read.is_err();
+        fresh.without(&shared)
+    }
+
+    /// Offers runs of fresh pages with one call.
+    fn offer_runs(&mut self, runs: &[Range<usize>]) {
+        let block = self.place.block();
+        let (memory, notes) = (memory_of(&self.place), block.notes());
+        let part = |run: &Range<usize>| Part::new(memory, run.clone(), notes);
+        let mut parts: ArrayVec<Part<'_>, BATCH_RUNS> = runs.iter().map(part).collect();
+        // Notes of an earlier mark say nothing of this one.
+        runs.iter().for_each(|run| notes.forget(run.clone()));
+        // SAFETY: the block is claimed, and adopted memory is readable.
+        if unsafe { note(self.system, &mut parts) }.is_err() {
+            self.unreadable = true;
+            return;
+        }
+        // Before the call: in a child forked during it, these pages may have been offered.
+        runs.iter().for_each(|run| block.offered.insert(run.clone()));
+        let spans: ArrayVec<Span, BATCH_RUNS> =
+            runs.iter().map(|run| memory.span().slice(run.start, run.len())).collect();
+        // SAFETY: marked pages of adopted memory, noted, in a claimed block: their owner has agreed that they may go.
+        let offered = unsafe { self.system.offer(&spans) };
+        if let Some(error) = offered.stopped_by {
+            self.refused_by = Some(error);
+            runs.iter().for_each(|run| self.put_back(run.clone()));
+            return;
+        }
+        self.pages += parts.iter().map(|part| part.resident).sum::<usize>();
+        for page in runs.iter().cloned().flatten().filter(|page| notes.get(*page) == Page::Absent) {
+            block.settled.insert(page..page + 1);
+            block.offered.remove(page..page + 1);
+        }
+    }
+
+    /// Takes back pages of a call that was refused, and may have reached a part of them all the same.
+    fn put_back(&self, run: Range<usize>) {
+        let block = self.place.block();
+        let (memory, notes) = (memory_of(&self.place), block.notes());
+        for page in run.clone() {
+            // SAFETY: the block is claimed, and adopted memory is readable and writable.
+            if unsafe { take_back(memory, page, notes.get(page)) } == Fate::Lost {
+                notes.set(page, Page::Lost);
+                block.settled.insert(page..page + 1);
+                self.marks.counters.lost(1);
+            }
+        }
+        block.offered.remove(run);
+    }
+}

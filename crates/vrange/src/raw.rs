@@ -1,0 +1,280 @@
+//! Marks on memory that this library did not map: for authors of allocators and runtimes, and for programs written for
+//! `madvise(MADV_VOLATILE)`.
+#![doc = include_str!("../docs/raw.md")]
+
+use rustix::io::Errno;
+use vrange_os::linux::Linux;
+use vrange_os::{OsError, PAGE_BYTES, Span, System};
+
+use crate::error::{Error, ErrorKind};
+use crate::inner::Inner;
+use crate::marks::MARKS;
+use crate::reclaim::pool::MarkedMemory;
+use crate::reclaim::runtime;
+use crate::reclaim::selection::{self, Picks};
+use crate::stats::Pages;
+
+pub use crate::marks::Mark;
+
+/// What an [`unmark`] found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use = "says whether contents were lost"]
+pub struct Unmarked {
+    lost_pages: usize,
+}
+
+impl Unmarked {
+    /// Was anything lost?
+    pub fn is_purged(self) -> bool {
+        self.lost_pages > 0
+    }
+
+    /// How many pages had contents and read as zeros now.
+    pub fn lost_pages(self) -> usize {
+        self.lost_pages
+    }
+}
+
+/// What the marks of the process add up to, and what has become of marked pages. Taken by [`stats`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RawStats {
+    /// Pages marked now that the kernel cannot take yet.
+    pub marked: Pages,
+    /// Pages marked now that the kernel may have taken.
+    pub offered_now: Pages,
+    /// Pages marked now of which nothing is left: they were never written, or were dropped.
+    pub settled: Pages,
+    /// Pages in memory that were handed to the kernel, each time counted anew.
+    pub offered: Pages,
+    /// Offered pages that were unmarked intact.
+    pub rescued: Pages,
+    /// Offered pages that the kernel had discarded.
+    pub lost: Pages,
+    /// Pages in memory that were dropped by request or ahead of need.
+    pub released: Pages,
+}
+
+/// A range in the seed's manner: the start at a page, the length cut down to whole pages.
+fn span(start: *mut u8, bytes: usize) -> Result<Option<Span>, Error> {
+    let pages = bytes / PAGE_BYTES;
+    let address = start.expose_provenance();
+    if !address.is_multiple_of(PAGE_BYTES)
+        || (bytes > 0 && pages == 0)
+        || address.checked_add(bytes).is_none()
+    {
+        return Err(Error::new(ErrorKind::InvalidRange));
+    }
+    Ok((pages > 0).then(|| Span::new(address, pages)))
+}
+
+fn system() -> Option<&'static dyn System> {
+    Linux::get().ok().map(|linux| -> &'static dyn System { linux })
+}
+
+fn need_system() -> Result<&'static dyn System, Error> {
+    Linux::get()
+        .map(|linux| -> &'static dyn System { linux })
+        .map_err(|error| Error::from_system(ErrorKind::Unsupported, error))
+}
+
+fn mark_error(error: OsError) -> Error {
+    let kind = match error.errno() {
+        Errno::NOMEM => ErrorKind::NotMapped,
+        Errno::INVAL => ErrorKind::NotMarkable,
+        Errno::FAULT | Errno::ACCESS => ErrorKind::NotWritable,
+        _ => ErrorKind::Refused,
+    };
+    Error::from_system(kind, error)
+}
+
+/// Starts the reclaimer now, instead of at the first mark of adopted memory, which then does not allocate. For a process whose
+/// allocator makes marks; and for its children, since a child has no reclaimer of its own until it is started there.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`].
+pub fn prepare() -> Result<(), Error> {
+    need_system()?;
+    runtime::after_mark();
+    Ok(())
+}
+
+/// Promises to say so before a mapping ends: marks in it are deferred from now on, and cost nanoseconds.
+///
+/// Whatever was known of the addresses before is forgotten. Cost: a store for each 4 MiB; the first in each 16 GiB of address
+/// space makes a reservation of 3.5 MiB, of which what is used takes memory. Neither allocates nor locks.
+///
+/// # Safety
+/// The range is a private anonymous mapping, or lies in one, readable and writable and not locked. Before any of it is
+/// unmapped, replaced, moved, locked or protected, [`abandon`] is called for that part.
+///
+/// # Errors
+/// [`ErrorKind::InvalidRange`], [`ErrorKind::Unsupported`].
+pub unsafe fn adopt(start: *mut u8, bytes: usize) -> Result<(), Error> {
+    let system = need_system()?;
+    if let Some(span) = span(start, bytes)? {
+        MARKS.adopt(span, system);
+    }
+    Ok(())
+}
+
+/// Takes adopted memory back from the library: its marks end, what was offered is taken back, and when this returns nothing
+/// is in progress on it. Waits for the piece of an offer at hand (140 µs at most).
+///
+/// # Safety
+/// As for [`unmark`].
+///
+/// # Errors
+/// [`ErrorKind::InvalidRange`].
+pub unsafe fn abandon(start: *mut u8, bytes: usize) -> Result<(), Error> {
+    if let Some(span) = span(start, bytes)? {
+        // SAFETY: passed on from the caller.
+        let taken_back = unsafe { MARKS.unmark(span, system, &mut |_| ()) };
+        MARKS.abandon(span);
+        MARKS.forget(span);
+        taken_back.map_err(mark_error)?;
+    }
+    Ok(())
+}
+
+/// As [`abandon`] for memory that is not wanted any more: nothing is taken back.
+///
+/// # Errors
+/// [`ErrorKind::InvalidRange`].
+pub fn forget(start: *mut u8, bytes: usize) -> Result<(), Error> {
+    if let Some(span) = span(start, bytes)? {
+        MARKS.abandon(span);
+        MARKS.forget(span);
+    }
+    Ok(())
+}
+
+/// Marks pages as volatile: they may vanish from now on. The length is rounded down to whole pages.
+///
+/// Of adopted memory each 4 MiB cost two atomic exchanges and a few stores, whatever is in memory; a system call only to
+/// wake a reclaimer that sleeps. Other memory is offered to the kernel at once, which costs a look at each page and what
+/// `madvise(MADV_FREE)` costs. To mark what is marked makes it younger, nothing else.
+///
+/// # Safety
+/// The contents may be lost. Nobody stores to the pages, or relies on what is loaded from them, until [`unmark`] returns.
+/// After an unmark that was forgotten, new contents are lost.
+///
+/// # Errors
+/// [`ErrorKind::InvalidRange`]: the address is not that of a page, or the length is less than a page and not 0.
+/// [`ErrorKind::NotMarkable`] and [`ErrorKind::NotMapped`] as [`mark_now`], for memory that is not adopted.
+#[inline]
+pub unsafe fn mark(start: *mut u8, bytes: usize) -> Result<(), Error> {
+    let Some(span) = span(start, bytes)? else { return Ok(()) };
+    let marked = MARKS.mark(span, Inner::now(), runtime::after_mark, |marks, part| {
+        let system = system().ok_or(OsError::new("sysconf(_SC_PAGESIZE)", Errno::NOTSUP))?;
+        // SAFETY: passed on from the caller.
+        unsafe { marks.mark_at_once(part, system) }
+    });
+    marked.map_err(mark_error)
+}
+
+/// Offers pages to the kernel at once and notes nothing: one `madvise(MADV_FREE)`. No unmark is needed, and none can tell
+/// what was lost: a store to a page ends the offer of that page, and a page that was taken reads as zeros. The length is
+/// rounded down to whole pages.
+///
+/// # Safety
+/// The contents may be lost. Pages that the device side of an io_uring registered buffer writes to must be written to by the
+/// processor first.
+///
+/// # Errors
+/// [`ErrorKind::InvalidRange`] as for [`mark`]. [`ErrorKind::NotMarkable`]: some of it is file-backed, shared, or locked;
+/// nothing behind that was marked. [`ErrorKind::NotMapped`]: some of it is not mapped; all the rest is marked.
+pub unsafe fn mark_now(start: *mut u8, bytes: usize) -> Result<(), Error> {
+    let Some(span) = span(start, bytes)? else { return Ok(()) };
+    // SAFETY: passed on from the caller.
+    let offered = unsafe { need_system()?.offer(&[span]) };
+    offered.stopped_by.map_or(Ok(()), |error| Err(mark_error(error)))
+}
+
+/// Ends the marks on pages. Nothing of them is lost afterwards, however they are written to. Pages that are not marked
+/// are passed over, and so are unmapped ones.
+///
+/// Of adopted memory that was not offered: two atomic exchanges and a few stores for each 4 MiB. What was offered is looked
+/// at, a load and a read-modify-write for each page (11 µs a MiB). Waits for the piece of an offer at hand.
+///
+/// # Safety
+/// Nobody stores to the pages meanwhile. Adopted memory is readable and writable.
+///
+/// # Errors
+/// [`ErrorKind::InvalidRange`]. [`ErrorKind::NotWritable`]: pages that are not adopted cannot be written to now. They stay
+/// marked.
+#[inline]
+pub unsafe fn unmark(start: *mut u8, bytes: usize) -> Result<Unmarked, Error> {
+    let mut lost_pages = 0;
+    // SAFETY: passed on from the caller.
+    unsafe { unmark_each(start, bytes, |_| lost_pages += 1) }?;
+    Ok(Unmarked { lost_pages })
+}
+
+/// As [`unmark`], and calls `lost` with the number of each lost page, counted from `start`, in no particular order. `lost`
+/// must not use the functions of this module.
+///
+/// # Safety
+/// As for [`unmark`].
+///
+/// # Errors
+/// As for [`unmark`].
+#[inline]
+pub unsafe fn unmark_each(start: *mut u8, bytes: usize, mut lost: impl FnMut(usize)) -> Result<(), Error> {
+    let Some(span) = span(start, bytes)? else { return Ok(()) };
+    // SAFETY: passed on from the caller.
+    let unmarked = unsafe { MARKS.unmark(span, system, &mut lost) };
+    runtime::after_unmark();
+    unmarked.map_err(mark_error)
+}
+
+/// Hands the coldest marked pages of adopted memory to the kernel until `bytes` bytes in memory are offered, or nothing is
+/// left. Returns how many. Their contents stay until memory is short. Costs about what `madvise(MADV_FREE)` does. This
+/// is the one function of the module that allocates.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`].
+pub fn offer(bytes: u64) -> Result<u64, Error> {
+    let pool = MarkedMemory { marks: &MARKS, system: need_system()? };
+    Ok(selection::offer_coldest(&mut Picks::new(), &[&pool], bytes).bytes)
+}
+
+/// Drops marked pages now. They stay marked, and the unmark tells what was lost. Of memory that is not adopted, pages that
+/// were written to since the mark stay. Returns the bytes of adopted memory that were dropped.
+///
+/// # Safety
+/// As for [`mark`].
+///
+/// # Errors
+/// [`ErrorKind::InvalidRange`], [`ErrorKind::Unsupported`].
+pub unsafe fn purge(start: *mut u8, bytes: usize) -> Result<usize, Error> {
+    let Some(span) = span(start, bytes)? else { return Ok(0) };
+    Ok(MARKS.purge(span, need_system()?) * PAGE_BYTES)
+}
+
+/// What is known of the marks on each page: calls `visit` with the number of each, counted from `start`. No system call;
+/// says nothing of what the kernel has taken.
+///
+/// # Errors
+/// [`ErrorKind::InvalidRange`].
+pub fn query(start: *mut u8, bytes: usize, visit: impl FnMut(usize, Mark)) -> Result<(), Error> {
+    if let Some(span) = span(start, bytes)? {
+        MARKS.query(span, visit);
+    }
+    Ok(())
+}
+
+/// Counts: see [`RawStats`]. O(4 MiB blocks in which something is marked); no system call.
+pub fn stats() -> RawStats {
+    let sums = MARKS.sums();
+    let totals = MARKS.counters.totals();
+    RawStats {
+        marked: Pages::new(sums.fresh),
+        offered_now: Pages::new(sums.offered),
+        settled: Pages::new(sums.settled),
+        offered: totals.offered,
+        rescued: totals.rescued,
+        lost: totals.lost,
+        released: totals.released,
+    }
+}

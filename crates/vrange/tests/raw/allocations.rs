@@ -1,0 +1,89 @@
+//! No function that an allocator could call from inside allocates.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use vrange::raw;
+use vrange_os::PAGE_BYTES;
+
+use crate::support::{Mapping, offer_all};
+
+thread_local! {
+    /// Allocations are counted in this thread, while it says so.
+    static COUNTING: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
+struct Counting;
+
+// SAFETY: the system's allocator, with a count beside it.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let _ = COUNTING.try_with(|count| count.set(count.get().map(|count| count + 1)));
+        // SAFETY: passed on from the caller.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        let _ = COUNTING.try_with(|count| count.set(count.get().map(|count| count + 1)));
+        // SAFETY: passed on from the caller.
+        unsafe { System.dealloc(block, layout) };
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn allocations(of: impl FnOnce()) -> usize {
+    COUNTING.set(Some(0));
+    of();
+    COUNTING.take().expect("was set")
+}
+
+#[test]
+#[expect(clippy::multiple_unsafe_ops_per_block, reason = "all about the same memory, for the same reason")]
+fn no_call_that_an_allocator_makes_allocates() {
+    const PAGES: usize = 3000;
+    let mapping = Mapping::adopted(PAGES);
+    mapping.fill(0..PAGES, 1);
+    // The first mark of a process starts the reclaimer, and the first offer opens files.
+    mapping.mark(0..10);
+    offer_all();
+    mapping.take(0..10);
+    mapping.unmark(0..10);
+    let (base, bytes) = (mapping.base(), PAGES * PAGE_BYTES);
+    let in_calls = allocations(|| {
+        // SAFETY: memory of the test, which does not touch it meanwhile.
+        unsafe {
+            raw::adopt(base, bytes).expect("adopted");
+            raw::mark(base, bytes).expect("marked");
+            let _ = raw::unmark(base, bytes).expect("unmarked");
+            raw::mark(base, bytes).expect("marked");
+            raw::purge(base, bytes / 2).expect("purged");
+        }
+    });
+    assert_eq!(in_calls, 0, "while nothing was offered");
+    offer_all();
+    mapping.take(PAGES - 500..PAGES);
+    let mut lost = 0;
+    let in_calls = allocations(|| {
+        // SAFETY: as above.
+        unsafe {
+            raw::query(base, bytes, |_, _| ()).expect("a range");
+            lost = raw::unmark(base, bytes).expect("unmarked").lost_pages();
+            raw::abandon(base, bytes).expect("abandoned");
+            raw::mark(base, bytes).expect("marked at once");
+            let _ = raw::unmark(base, bytes).expect("unmarked");
+            raw::mark_now(base, bytes).expect("marked at once");
+            raw::forget(base, bytes).expect("forgotten");
+        }
+    });
+    assert_eq!(in_calls, 0, "after an offer");
+    // The first ten were lost and told before.
+    assert_eq!(lost, PAGES / 2 + 500 - 10);
+}
+
+/// The control: the count sees an allocation.
+#[test]
+fn control_an_allocation_is_seen() {
+    assert_eq!(allocations(|| drop(std::hint::black_box(Box::new(1)))), 2);
+}

@@ -1,0 +1,160 @@
+//! Mappings with known contents, and the lever that makes the kernel take offered pages.
+
+use std::ptr::null_mut;
+
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
+use vrange::raw;
+use vrange_os::linux::page_out;
+use vrange_os::{PAGE_BYTES, Span};
+use vrange_testing::drain_processors;
+
+/// A private anonymous mapping, unmapped at the end.
+pub(crate) struct Mapping {
+    base: *mut u8,
+    pages: usize,
+    adopted: bool,
+}
+
+// SAFETY: an address and a length; the tests keep threads to pages of their own.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Memory that the library does not know.
+    pub(crate) fn new(pages: usize) -> Self {
+        Self::place(null_mut(), pages, MapFlags::empty())
+    }
+
+    /// Memory whose end is told to the library.
+    pub(crate) fn adopted(pages: usize) -> Self {
+        let mut mapping = Self::new(pages);
+        mapping.adopt();
+        mapping
+    }
+
+    /// At a certain address.
+    pub(crate) fn at(base: *mut u8, pages: usize) -> Self {
+        let mapping = Self::place(base, pages, MapFlags::FIXED_NOREPLACE);
+        assert_eq!(mapping.base, base, "the address was free a moment ago");
+        mapping
+    }
+
+    fn place(base: *mut u8, pages: usize, flags: MapFlags) -> Self {
+        let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | flags);
+        // SAFETY: never over memory in use.
+        let base = unsafe { mmap_anonymous(base.cast(), pages * PAGE_BYTES, protection, flags) };
+        Self { base: base.expect("address space").cast(), pages, adopted: false }
+    }
+
+    pub(crate) fn adopt(&mut self) {
+        self.adopted = true;
+        // SAFETY: private, anonymous, readable and writable; told of its end when dropped.
+        unsafe { raw::adopt(self.base, self.pages * PAGE_BYTES) }.expect("to be adopted");
+    }
+
+    pub(crate) fn base(&self) -> *mut u8 {
+        self.base
+    }
+
+    pub(crate) fn at_page(&self, page: usize) -> *mut u8 {
+        self.base.wrapping_add(page * PAGE_BYTES)
+    }
+
+    fn word(&self, page: usize) -> *mut u64 {
+        // Somewhere in the page, not always at its start.
+        self.at_page(page).wrapping_add(page % 500 * 8).cast()
+    }
+
+    /// Writes a number to a page; 0 makes it blank.
+    pub(crate) fn write(&self, page: usize, value: u64) {
+        // SAFETY: inside the mapping, which only the test knows.
+        unsafe { self.word(page).write_volatile(value) };
+    }
+
+    pub(crate) fn read(&self, page: usize) -> u64 {
+        // SAFETY: as above.
+        unsafe { self.word(page).read_volatile() }
+    }
+
+    /// Writes a number of its own to each page.
+    pub(crate) fn fill(&self, pages: std::ops::Range<usize>, seed: u64) {
+        pages.for_each(|page| self.write(page, seed + page as u64));
+    }
+
+    #[track_caller]
+    pub(crate) fn assert_filled(&self, pages: std::ops::Range<usize>, seed: u64) {
+        for page in pages {
+            assert_eq!(self.read(page), seed + page as u64, "page {page}");
+        }
+    }
+
+    /// Marks pages, which the kernel can take at once if the library does not know them.
+    pub(crate) fn mark_and_drain(&self, pages: std::ops::Range<usize>) {
+        drain_processors();
+        self.mark(pages);
+        drain_processors();
+    }
+
+    pub(crate) fn mark(&self, pages: std::ops::Range<usize>) {
+        // SAFETY: the test does not touch the pages until they are unmarked.
+        unsafe { raw::mark(self.at_page(pages.start), pages.len() * PAGE_BYTES) }.expect("a mark");
+    }
+
+    /// Unmarks pages, and returns those that were lost.
+    pub(crate) fn unmark(&self, pages: std::ops::Range<usize>) -> Vec<usize> {
+        let mut lost = Vec::new();
+        // SAFETY: nobody stores to the pages meanwhile.
+        unsafe {
+            raw::unmark_each(self.at_page(pages.start), pages.len() * PAGE_BYTES, |page| {
+                lost.push(pages.start + page);
+            })
+        }
+        .expect("the end of a mark");
+        lost.sort_unstable();
+        lost
+    }
+
+    pub(crate) fn span(&self, pages: std::ops::Range<usize>) -> Span {
+        Span::new(self.at_page(pages.start).addr(), pages.len())
+    }
+
+    /// Has the kernel take what it may take of these pages.
+    pub(crate) fn take(&self, pages: std::ops::Range<usize>) {
+        page_out(self.span(pages)).expect("a reclaim");
+    }
+
+    pub(crate) fn protect(&self, pages: std::ops::Range<usize>, protection: MprotectFlags) {
+        let (start, bytes) = (self.at_page(pages.start), pages.len() * PAGE_BYTES);
+        // SAFETY: memory of the test.
+        unsafe { mprotect(start.cast(), bytes, protection) }.expect("to be protected");
+    }
+
+    pub(crate) fn unmap(&self, pages: std::ops::Range<usize>) {
+        let (start, bytes) = (self.at_page(pages.start), pages.len() * PAGE_BYTES);
+        // SAFETY: memory of the test, which does not use it any more.
+        unsafe { munmap(start.cast(), bytes) }.expect("to be unmapped");
+    }
+
+    /// Leaves the mapping to somebody else.
+    pub(crate) fn leak(self) -> *mut u8 {
+        let base = self.base;
+        std::mem::forget(self);
+        base
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        if self.adopted {
+            raw::forget(self.base, self.pages * PAGE_BYTES).expect("to be forgotten");
+        }
+        // SAFETY: the test's own, and it is over. Parts may be gone already.
+        let _ = unsafe { munmap(self.base.cast(), self.pages * PAGE_BYTES) };
+    }
+}
+
+/// Offers all that is marked in this process, so that the kernel can take each page.
+pub(crate) fn offer_all() {
+    drain_processors();
+    raw::offer(u64::MAX).expect("an offer");
+    drain_processors();
+}

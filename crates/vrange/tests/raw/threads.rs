@@ -1,0 +1,72 @@
+//! Many threads mark neighbouring pages at once, beside somebody who offers and a kernel that takes.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use vrange::raw;
+use vrange_testing::scale;
+
+use crate::support::Mapping;
+
+const THREADS: usize = 4;
+const PAGES: usize = 2200;
+
+#[test]
+fn c05_neighbours_lose_nothing_to_each_other() {
+    let memory = Mapping::adopted(PAGES);
+    let time = scale().pick(Duration::from_secs(2), Duration::from_secs(60));
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // Relaxed: it only ends the loop.
+            while !over.load(Ordering::Relaxed) {
+                raw::offer(1 << 20).expect("an offer");
+                memory.take(0..PAGES);
+            }
+        });
+        let workers: Vec<_> = (0..THREADS)
+            .map(|thread| {
+                let memory = &memory;
+                scope.spawn(move || work(memory, thread, time))
+            })
+            .collect();
+        let lost: usize = workers.into_iter().map(|worker| worker.join().expect("a worker")).sum();
+        over.store(true, Ordering::Relaxed);
+        assert!(lost > 0, "nothing was ever taken, so nothing was shown");
+    });
+}
+
+/// Each thread has every fourth run of seven pages, so that words and blocks are shared by all.
+fn work(memory: &Mapping, thread: usize, time: Duration) -> usize {
+    const RUN: usize = 7;
+    let runs = PAGES / RUN / THREADS;
+    let end = Instant::now() + time;
+    let (mut round, mut lost_pages) = (1, 0);
+    let mut expected = vec![0u64; PAGES];
+    while Instant::now() < end {
+        for run in 0..runs {
+            let start = (run * THREADS + thread) * RUN;
+            let pages = start..start + 1 + (round + run) % RUN;
+            if round > 1 {
+                let lost = memory.unmark(start..start + RUN);
+                lost_pages += lost.len();
+                for (page, expected) in expected.iter_mut().enumerate().skip(start).take(RUN) {
+                    if lost.contains(&page) {
+                        *expected = 0;
+                    }
+                    assert_eq!(memory.read(page), *expected, "page {page}; told to be lost: {lost:?}");
+                }
+            }
+            for page in pages.clone() {
+                expected[page] = (round * 1_000_000 + page) as u64;
+                memory.write(page, expected[page]);
+            }
+            // Held for a while, and looked at again.
+            std::thread::yield_now();
+            pages.clone().for_each(|page| assert_eq!(memory.read(page), expected[page], "page {page}"));
+            memory.mark(pages);
+        }
+        round += 1;
+    }
+    lost_pages
+}
