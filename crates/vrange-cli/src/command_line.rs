@@ -1,5 +1,6 @@
 //! The command line: what may be asked for, checked into one value before anything runs.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -22,8 +23,12 @@ pub(crate) enum Job {
     DemoProcess(DemoRole),
     /// `vrange doctor`.
     Doctor(DoctorOptions),
+    /// `vrange run`.
+    Run(RunOptions),
     /// `vrange bench ranges`.
     BenchRanges(BenchOptions),
+    /// `vrange bench raw`.
+    BenchRaw(RawBenchOptions),
 }
 
 /// What `vrange demo` was asked for.
@@ -82,6 +87,21 @@ pub(crate) struct DoctorOptions {
     pub(crate) json: bool,
 }
 
+/// What `vrange run` was asked for.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RunOptions {
+    /// The program promises MADV_NOVOLATILE before it uses marked memory again: marks cost nanoseconds, and it is told
+    /// what was lost.
+    #[arg(long)]
+    pub(crate) paired: bool,
+    /// The program: a path, or a name in PATH.
+    #[arg(value_name = "COMMAND", required = true)]
+    pub(crate) command: OsString,
+    /// Its arguments.
+    #[arg(value_name = "ARGUMENT", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) arguments: Vec<OsString>,
+}
+
 /// What `vrange bench ranges` was asked for.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct BenchOptions {
@@ -91,6 +111,20 @@ pub(crate) struct BenchOptions {
     /// A few rounds and no 256 MiB ranges: shows that it runs, not how fast.
     #[arg(long)]
     pub(crate) quick: bool,
+}
+
+/// What `vrange bench raw` was asked for.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RawBenchOptions {
+    /// Print the rows as one JSON array.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// A few rounds and nothing of 1 GiB: shows that it runs, not how fast.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// The library stands before libc already.
+    #[arg(long, hide = true)]
+    pub(crate) preloaded: bool,
 }
 
 /// Volatile memory: see it work, ask what this machine can do, measure it.
@@ -112,6 +146,13 @@ enum Command {
     Demo(DemoArgs),
     /// Say what this machine can do for volatile memory, and what to change
     Doctor(DoctorOptions),
+    /// Run a program in which madvise(MADV_VOLATILE) works
+    ///
+    /// Preloads the library that carries out advice 5 (MADV_VOLATILE) and 6 (MADV_NOVOLATILE), the system call of the RFC
+    /// of 2012, in a program that is otherwise unchanged. Without --paired a mark is `madvise(MADV_FREE)`: the kernel may take
+    /// the pages, and a store to a page ends its mark. Programs that the dynamic linker would not load the library into
+    /// (statically linked, set-user-ID) are refused.
+    Run(RunOptions),
     /// Measure, beside the alternatives
     #[command(subcommand)]
     Bench(Bench),
@@ -123,6 +164,11 @@ enum Command {
 enum Bench {
     /// unpin and pin, offer, rescue, release and refill, from 4 KiB to 256 MiB
     Ranges(BenchOptions),
+    /// Marks on a program's own memory, beside a VMA-flag madvise and MADV_FREE
+    ///
+    /// Marks on memory that was adopted, marks by which the kernel is told at once, and the preloaded library's madvise. All are
+    /// measured in one run, in turns, and compared by their medians.
+    Raw(RawBenchOptions),
 }
 
 #[derive(Debug, Args)]
@@ -149,7 +195,9 @@ pub(crate) fn parse() -> Result<Job, Failure> {
     match CommandLine::parse().command {
         Command::Demo(args) => args.check().map(Job::Demo),
         Command::Doctor(options) => Ok(Job::Doctor(options)),
+        Command::Run(options) => Ok(Job::Run(options)),
         Command::Bench(Bench::Ranges(options)) => Ok(Job::BenchRanges(options)),
+        Command::Bench(Bench::Raw(options)) => Ok(Job::BenchRaw(options)),
         Command::DemoProcess(role) => Ok(Job::DemoProcess(role)),
     }
 }

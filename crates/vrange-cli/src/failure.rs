@@ -18,6 +18,10 @@ enum Kind {
     Run,
     /// The arguments make no sense: exit code 2, as clap's own errors.
     Usage,
+    /// A program that was to be run is not one that can be: exit code 126, as shells report it.
+    CannotRun,
+    /// There is no such program: exit code 127, as shells report it.
+    NotFound,
     /// A signal asked for the end: exit code 128 + signal, as shells report it.
     Interrupted { signal: u8 },
     /// Whoever read the output went away: nothing to report and nobody to read it.
@@ -33,6 +37,16 @@ impl Failure {
     /// Arguments that cannot be used.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self { kind: Kind::Usage, message: message.into(), hint: None }
+    }
+
+    /// A program that cannot be run.
+    pub(crate) fn cannot_run(message: impl Into<String>) -> Self {
+        Self { kind: Kind::CannotRun, message: message.into(), hint: None }
+    }
+
+    /// A program that is not there.
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
+        Self { kind: Kind::NotFound, message: message.into(), hint: None }
     }
 
     /// A signal ended the run.
@@ -85,6 +99,8 @@ impl Failure {
         match self.kind {
             Kind::Run | Kind::ReaderGone => ExitCode::from(1),
             Kind::Usage => ExitCode::from(2),
+            Kind::CannotRun => ExitCode::from(126),
+            Kind::NotFound => ExitCode::from(127),
             Kind::Interrupted { signal } => ExitCode::from(128_u8.saturating_add(signal)),
         }
     }

@@ -1,4 +1,5 @@
-//! The command `vrange`: a demonstration on real files, a report on this machine, and measurements.
+//! The command `vrange`: a demonstration on real files, a report on this machine, programs run with volatile
+//! memory, and measurements.
 
 mod bench;
 mod command_line;
@@ -7,6 +8,7 @@ mod doctor;
 mod failure;
 mod interrupt;
 mod output;
+mod run;
 mod size;
 
 use std::process::ExitCode;
@@ -15,7 +17,7 @@ use command_line::Job;
 use failure::Failure;
 
 fn main() -> ExitCode {
-    match command_line::parse().and_then(run) {
+    match command_line::parse().and_then(start) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprint!("{}", failure.report());
@@ -24,11 +26,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(job: Job) -> Result<(), Failure> {
+fn start(job: Job) -> Result<(), Failure> {
     match job {
         Job::Demo(options) => demo::run(&options),
         Job::DemoProcess(role) => demo::run_process(role),
         Job::Doctor(options) => doctor::run(&options),
+        Job::Run(options) => run::run(&options),
         Job::BenchRanges(options) => bench::ranges::run(&options),
+        Job::BenchRaw(options) => bench::raw::run(&options),
     }
 }

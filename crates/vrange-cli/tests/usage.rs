@@ -57,7 +57,7 @@ fn a_reader_that_goes_away_is_no_panic() {
 fn help_names_every_command() {
     let output = run(&["--help"]);
     assert!(output.status.success());
-    for command in ["demo", "doctor", "bench"] {
+    for command in ["demo", "doctor", "run", "bench"] {
         assert!(stdout(&output).contains(command), "{}", stdout(&output));
     }
     assert!(!stdout(&output).contains("demo-process"), "{}", stdout(&output));

@@ -3,12 +3,12 @@
 #![doc = include_str!("../docs/raw.md")]
 
 use rustix::io::Errno;
-use vrange_os::linux::Linux;
+use vrange_os::linux::{Linux, offer_unmerged};
 use vrange_os::{OsError, PAGE_BYTES, Span, System};
 
 use crate::error::{Error, ErrorKind};
 use crate::inner::Inner;
-use crate::marks::MARKS;
+use crate::marks::{self, MARKS};
 use crate::reclaim::pool::MarkedMemory;
 use crate::reclaim::runtime;
 use crate::reclaim::selection::{self, Picks};
@@ -149,6 +149,23 @@ pub fn forget(start: *mut u8, bytes: usize) -> Result<(), Error> {
     Ok(())
 }
 
+/// As [`abandon`], for all memory that was ever adopted. Looks at the bookkeeping of each 16 GiB in which something was.
+///
+/// # Safety
+/// As for [`abandon`].
+pub unsafe fn abandon_all() {
+    MARKS.each_adopted(|span| {
+        let start = std::ptr::with_exposed_provenance_mut(span.address());
+        // SAFETY: passed on from the caller.
+        let _ = unsafe { abandon(start, span.bytes()) };
+    });
+}
+
+/// Is all of the range adopted?
+pub fn is_adopted(start: *mut u8, bytes: usize) -> bool {
+    matches!(span(start, bytes), Ok(Some(span)) if MARKS.is_adopted(span))
+}
+
 /// Marks pages as volatile: they may vanish from now on. The length is rounded down to whole pages.
 ///
 /// Of adopted memory each 4 MiB cost two atomic exchanges and a few stores, whatever is in memory; a system call only to
@@ -178,7 +195,9 @@ pub unsafe fn mark(start: *mut u8, bytes: usize) -> Result<(), Error> {
 /// rounded down to whole pages.
 ///
 /// # Safety
-/// The contents may be lost. Pages that the device side of an io_uring registered buffer writes to must be written to by the
+/// The contents may be lost. KSM must not merge the pages (memory is closed to it unless `MADV_MERGEABLE` or
+/// `PR_SET_MEMORY_MERGE` opened it; `MADV_UNMERGEABLE` closes it again): the kernel takes other pages along that were merged
+/// with an offered one. Pages that the device side of an io_uring registered buffer writes to must be written to by the
 /// processor first.
 ///
 /// # Errors
@@ -187,8 +206,22 @@ pub unsafe fn mark(start: *mut u8, bytes: usize) -> Result<(), Error> {
 pub unsafe fn mark_now(start: *mut u8, bytes: usize) -> Result<(), Error> {
     let Some(span) = span(start, bytes)? else { return Ok(()) };
     // SAFETY: passed on from the caller.
-    let offered = unsafe { need_system()?.offer(&[span]) };
-    offered.stopped_by.map_or(Ok(()), |error| Err(mark_error(error)))
+    unsafe { offer_unmerged(span) }.map_err(mark_error)
+}
+
+/// Ends what [`mark_now`] began, on the pages that are still there: they stay. It cannot tell which are not. Needed only before
+/// the device side of an io_uring registered buffer writes to them; a store of the processor does the same for its page.
+///
+/// Cost: a look at the page table, and a call for each run of pages that are there.
+///
+/// # Safety
+/// Nobody else relies on what the kernel says of the memory meanwhile; it is mapped by the caller.
+///
+/// # Errors
+/// [`ErrorKind::InvalidRange`]. [`ErrorKind::NotWritable`], [`ErrorKind::NotMapped`]: some pages could not be made to stay.
+pub unsafe fn unmark_now(start: *mut u8, bytes: usize) -> Result<(), Error> {
+    let Some(span) = span(start, bytes)? else { return Ok(()) };
+    marks::keep_what_is_there(span, need_system()?).map_err(mark_error)
 }
 
 /// Ends the marks on pages. Nothing of them is lost afterwards, however they are written to. Pages that are not marked

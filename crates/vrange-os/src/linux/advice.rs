@@ -159,6 +159,18 @@ fn forbid_merging(spans: &[Span]) -> Result<(), OsError> {
     })
 }
 
+/// Hands pages to the kernel with one system call and nothing else: see [`System::offer`](crate::System::offer).
+///
+/// # Safety
+/// As there, and KSM does not merge the pages: the kernel would take others that were merged with them along.
+///
+/// # Errors
+/// What the kernel answered.
+pub unsafe fn offer_unmerged(span: Span) -> Result<(), OsError> {
+    // SAFETY: passed on from the caller.
+    unsafe { offer_one(span) }
+}
+
 /// # Safety
 /// As for [`Caller::offer`].
 unsafe fn offer_one(span: Span) -> Result<(), OsError> {

@@ -16,6 +16,9 @@ use crate::sync::{AtomicPtr, AtomicU64, Ordering};
 pub(crate) const BLOCK_BYTES: usize = BLOCK_PAGES * PAGE_BYTES;
 const _: () = assert!(BLOCK_BYTES.is_multiple_of(HUGE_PAGE_BYTES), "a huge page lies in one block");
 
+/// How many blocks ahead of the one that is marked the processor is told to fetch.
+const PREFETCH_BLOCKS: usize = 4;
+
 const LEAF_BLOCKS: usize = 1 << 12;
 const LEAVES: usize = 1 << 14;
 const BITS: usize = u64::BITS as usize;
@@ -51,6 +54,14 @@ impl<'a> Place<'a> {
 
     pub(crate) fn block(&self) -> &'a Block {
         &self.leaf.blocks[self.index()]
+    }
+
+    /// Has the processor fetch a block that is to be marked soon, if it is in the same leaf.
+    #[inline]
+    pub(crate) fn prefetch_ahead(&self) {
+        if let Some(ahead) = self.leaf.blocks.get(self.index() + PREFETCH_BLOCKS) {
+            ahead.prefetch();
+        }
     }
 
     /// Address of the block's first byte.
@@ -181,13 +192,7 @@ impl AddressMap {
 
     /// Calls `visit` with each block in which something may be marked.
     pub(crate) fn each_used<'a>(&'a self, mut visit: impl FnMut(Place<'a>)) {
-        // Acquire pairs with the Release in `make`.
-        let mut next = self.newest.load(Ordering::Acquire);
-        // SAFETY: null, or a leaf that was published and never goes.
-        while let Some(leaf) = unsafe { next.as_ref() } {
-            // Relaxed, here and below: published with the leaf.
-            let first =
-                usize::try_from(leaf.index.load(Ordering::Relaxed)).expect("a small number") * LEAF_BLOCKS;
+        self.each_leaf(|leaf, first| {
             for (word, bits) in leaf.used.iter().enumerate() {
                 // SeqCst pairs with the exchange in `set_used`: part of the handshake before the reclaimer sleeps.
                 let mut bits = bits.load(Ordering::SeqCst);
@@ -197,6 +202,28 @@ impl AddressMap {
                     visit(Place { leaf, number: first + word * BITS + bit });
                 }
             }
+        });
+    }
+
+    /// Calls `visit` with each run of adopted pages in each block. Looks at all blocks of all leaves.
+    pub(crate) fn each_adopted(&self, mut visit: impl FnMut(Place<'_>, Range<usize>)) {
+        self.each_leaf(|leaf, first| {
+            for place in (first..first + LEAF_BLOCKS).map(|number| Place { leaf, number }) {
+                place.adopted().runs(BLOCK_PAGES).for_each(|pages| visit(place, pages));
+            }
+        });
+    }
+
+    /// Calls `visit` with each leaf and the number of its first block.
+    fn each_leaf<'a>(&'a self, mut visit: impl FnMut(&'a Leaf, usize)) {
+        // Acquire pairs with the Release in `make`.
+        let mut next = self.newest.load(Ordering::Acquire);
+        // SAFETY: null, or a leaf that was published and never goes.
+        while let Some(leaf) = unsafe { next.as_ref() } {
+            // Relaxed, here and below: published with the leaf.
+            let first =
+                usize::try_from(leaf.index.load(Ordering::Relaxed)).expect("a small number") * LEAF_BLOCKS;
+            visit(leaf, first);
             next = leaf.older.load(Ordering::Relaxed); // Relaxed: as above.
         }
     }

@@ -96,6 +96,20 @@ impl Marks {
     }
 }
 
+/// Makes pages that are in memory dirty, so that they stay.
+///
+/// # Errors
+/// What the kernel said; `ENOSYS` where it cannot.
+pub(crate) fn keep_what_is_there(span: Span, system: &dyn System) -> Result<(), OsError> {
+    let mut outcome = Ok(());
+    system.residency(span, false, &mut |run, residency| {
+        if residency != Residency::Swapped {
+            outcome = outcome.and(make_dirty(span.slice(run.start, run.len())));
+        }
+    })?;
+    outcome
+}
+
 /// # Safety
 /// As for [`Marks::mark_at_once`].
 unsafe fn offer(system: &dyn System, span: Span) -> Result<(), OsError> {

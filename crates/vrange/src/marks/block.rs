@@ -20,6 +20,7 @@ use crate::range::state::{BeginPin, Generation, Phase, State, Unpin, Word};
 use crate::range::wakes::Wakes;
 #[cfg(not(loom))]
 use crate::{
+    prefetch::prefetch,
     range::page_map::{PAGES_PER_WORD, Words},
     sync::AtomicU64,
 };
@@ -57,6 +58,15 @@ impl Block {
     #[cfg(not(loom))]
     pub(crate) fn notes(&self) -> Words<'_> {
         Words::new(&self.notes, super::page_set::BLOCK_PAGES)
+    }
+
+    /// Has the processor fetch what a mark touches.
+    #[cfg(not(loom))]
+    pub(crate) fn prefetch(&self) {
+        const LINE_BYTES: usize = 64;
+        let start = std::ptr::from_ref(self).cast::<u8>();
+        let end = std::mem::offset_of!(Self, marked) + size_of::<PageSet>();
+        (0..end).step_by(LINE_BYTES).for_each(|offset| prefetch(start.wrapping_add(offset)));
     }
 
     /// Was nothing marked here lately? Exact for whoever marks and unmarks the pages that are asked about.

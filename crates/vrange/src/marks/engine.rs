@@ -87,6 +87,18 @@ impl Marks {
         self.map.abandon(span);
     }
 
+    /// Are all pages of `span` adopted?
+    pub(crate) fn is_adopted(&self, span: Span) -> bool {
+        pieces(span).all(|(number, pages)| self.map.get(number).is_some_and(|place| place.is_adopted(pages)))
+    }
+
+    /// Calls `visit` with what is adopted, block by block.
+    pub(crate) fn each_adopted(&self, mut visit: impl FnMut(Span)) {
+        self.map.each_adopted(|place, pages| {
+            visit(Span::new(place.address(), super::page_set::BLOCK_PAGES).slice(pages.start, pages.len()));
+        });
+    }
+
     /// Marks pages. Adopted ones: two exchanges and a store for each block, then `after` is called. Of others, `offer_now`
     /// is asked to offer them.
     ///
@@ -229,6 +241,10 @@ impl Marks {
 /// Marks pages of an adopted block.
 #[inline]
 fn mark_block(place: &Place<'_>, pages: Range<usize>, now: Generation) {
+    if pages.end == super::page_set::BLOCK_PAGES {
+        // The mark may go on.
+        place.prefetch_ahead();
+    }
     let held = place.block().hold();
     place.set_used();
     held.mark(pages, now);

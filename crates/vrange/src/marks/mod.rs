@@ -23,6 +23,8 @@ mod page_set;
 mod unmark;
 
 #[cfg(not(loom))]
+pub(crate) use at_once::keep_what_is_there;
+#[cfg(not(loom))]
 pub use engine::Mark;
 #[cfg(not(loom))]
 pub(crate) use engine::{MARKS, Marks};

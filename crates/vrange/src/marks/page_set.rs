@@ -38,15 +38,22 @@ impl PageSet {
 
     pub(crate) fn insert(&self, pages: Range<usize>) {
         for (word, mask) in masks(pages) {
-            // Relaxed: see the type.
-            self.0[word].fetch_or(mask, Ordering::Relaxed);
+            // Where all bits change nobody else's can be lost, and a store is cheaper.
+            if mask == u64::MAX {
+                self.0[word].store(mask, Ordering::Relaxed); // Relaxed: see the type.
+            } else {
+                self.0[word].fetch_or(mask, Ordering::Relaxed); // Relaxed: as above.
+            }
         }
     }
 
     pub(crate) fn remove(&self, pages: Range<usize>) {
         for (word, mask) in masks(pages) {
-            // Relaxed: see the type.
-            self.0[word].fetch_and(!mask, Ordering::Relaxed);
+            if mask == u64::MAX {
+                self.0[word].store(0, Ordering::Relaxed); // Relaxed: see the type.
+            } else {
+                self.0[word].fetch_and(!mask, Ordering::Relaxed); // Relaxed: as above.
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use vrange_os::{OsError, PAGE_BYTES, Residency, Span, System};
 
 use super::dirty::add_zero;
 use super::page_map::{Chunk, Notes, PAGES_PER_WORD, Page, Words};
+use crate::prefetch::prefetch;
 use crate::sync::{AtomicU64, Ordering, thread};
 
 const WORDS_PER_PAGE: usize = PAGE_BYTES / size_of::<u64>();
@@ -48,20 +49,7 @@ impl Memory {
 
     /// Has the processor fetch the first word of `page`, if there is such a page. Never faults.
     fn prefetch(self, page: usize) {
-        let word = self.word(page, first_look(page)).cast::<u8>();
-        #[cfg(all(target_arch = "x86_64", not(miri)))]
-        {
-            use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: a prefetch is a hint without effects on what the program can see, whatever the address.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(word.cast_const().cast()) };
-        }
-        #[cfg(all(target_arch = "aarch64", not(miri)))]
-        // SAFETY: as above.
-        unsafe {
-            core::arch::asm!("prfm pldl1keep, [{word}]", word = in(reg) word, options(nostack, readonly));
-        }
-        #[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
-        let _ = word;
+        prefetch(self.word(page, first_look(page)).cast::<u8>());
     }
 
     /// # Safety

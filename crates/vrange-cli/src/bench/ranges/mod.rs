@@ -6,21 +6,22 @@
 
 mod footprint;
 mod idle;
+mod op;
 mod ours;
 mod peers;
-mod samples;
-mod table;
 mod tail;
 mod targets;
 
+use crate::bench::samples::Samples;
+use crate::bench::table::Table;
+use crate::bench::targets::text;
 use crate::command_line::BenchOptions;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::output;
+pub(crate) use op::Op;
 use ours::Ours;
 use peers::Peers;
-use samples::Samples;
-use table::Table;
 
 /// How one size is measured.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +53,8 @@ pub(crate) fn run(options: &BenchOptions) -> Result<(), Failure> {
         let rounds = if options.quick { QUICK_ROUNDS } else { plan.rounds };
         table.add(plan.bytes, &measure(*plan, rounds, &interrupt)?);
     }
-    table.add_wait(&tail::measure(options.quick)?);
+    let wait = tail::measure(options.quick)?;
+    table.add_one(Op::PinWhileOffering, wait.offered_bytes, wait.p999_ns);
     if options.json {
         return output::json(&table.rows());
     }
@@ -60,10 +62,10 @@ pub(crate) fn run(options: &BenchOptions) -> Result<(), Failure> {
     let footprint = footprint::measure(options.quick)?;
     let idle = idle::measure(options.quick)?;
     let targets = targets::all(&table, &footprint, &idle);
-    output::text(&format!("{}\n{}", table.text(), targets::text(&targets)))
+    output::text(&format!("{}\n{}", table.text(), text(&targets)))
 }
 
-fn measure(plan: Plan, rounds: u32, interrupt: &Interrupt) -> Result<Samples, Failure> {
+fn measure(plan: Plan, rounds: u32, interrupt: &Interrupt) -> Result<Samples<Op>, Failure> {
     let mut ours = Ours::new(plan.bytes, plan.ranges)?;
     let mut peers = Peers::new(plan.bytes, plan.ranges)?;
     // The first round pays for what is done once, such as starting the reclaimer.

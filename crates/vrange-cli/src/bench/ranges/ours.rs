@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use vrange::{Buffer, Heap, Pinned};
 
-use super::samples::{Op, Samples};
+use super::op::Op;
+use crate::bench::samples::Samples;
 use crate::failure::Failure;
 
 /// Pins that are timed together: one alone is shorter than reading the clock.
@@ -34,7 +35,7 @@ impl Ours {
     }
 
     /// Does every operation once to every range.
-    pub(super) fn round(&mut self, samples: &mut Samples) -> Result<(), Failure> {
+    pub(super) fn round(&mut self, samples: &mut Samples<Op>) -> Result<(), Failure> {
         self.unpin_pin(samples);
         self.offer(samples)?;
         self.rescue(samples);
@@ -44,7 +45,7 @@ impl Ours {
         self.release_and_refill(samples)
     }
 
-    fn unpin_pin(&self, samples: &mut Samples) {
+    fn unpin_pin(&self, samples: &mut Samples<Op>) {
         let buffer = &self.buffers[0];
         let start = Instant::now();
         for _ in 0..PAIRS {
@@ -55,7 +56,7 @@ impl Ours {
         samples.add(Op::UnpinPin, start.elapsed(), PAIRS);
     }
 
-    fn offer(&self, samples: &mut Samples) -> Result<(), Failure> {
+    fn offer(&self, samples: &mut Samples<Op>) -> Result<(), Failure> {
         let mut took = Duration::ZERO;
         for buffer in &self.buffers {
             let start = Instant::now();
@@ -70,7 +71,7 @@ impl Ours {
     }
 
     /// Pins everything that is offered. A round in which the machine took something counts for nothing.
-    fn rescue(&mut self, samples: &mut Samples) {
+    fn rescue(&mut self, samples: &mut Samples<Op>) {
         let mut took = Duration::ZERO;
         let mut lost = Vec::new();
         for (index, buffer) in self.buffers.iter().enumerate() {
@@ -89,7 +90,7 @@ impl Ours {
         }
     }
 
-    fn offer_many(&self, samples: &mut Samples) {
+    fn offer_many(&self, samples: &mut Samples<Op>) {
         let all_bytes = u64::try_from(self.bytes * self.buffers.len()).unwrap_or(u64::MAX);
         let start = Instant::now();
         let offered_bytes = self.heap.offer(all_bytes);
@@ -99,7 +100,7 @@ impl Ours {
         }
     }
 
-    fn release_and_refill(&mut self, samples: &mut Samples) -> Result<(), Failure> {
+    fn release_and_refill(&mut self, samples: &mut Samples<Op>) -> Result<(), Failure> {
         let (mut released, mut refilled) = (Duration::ZERO, Duration::ZERO);
         let ranges = self.buffers.len();
         for buffer in &self.buffers {

@@ -1,47 +1,16 @@
 //! The goals, and whether this run reached them.
 
-use std::fmt::Write as _;
-
 use super::footprint::Footprint;
 use super::idle::Idle;
-use super::samples::Op;
-use super::table::{Table, human_ns};
+use super::op::Op;
+use crate::bench::table::{Table, human_ns};
+use crate::bench::targets::{Target, over};
 use crate::size::human;
 
 const MIB: usize = 1 << 20;
 
-/// A goal.
-#[derive(Clone, Debug)]
-pub(super) struct Target {
-    what: &'static str,
-    goal: String,
-    found: String,
-    /// None: could not be measured in this run.
-    reached: Option<bool>,
-}
-
-impl Target {
-    fn at_least(what: &'static str, goal: f64, found: Option<f64>) -> Self {
-        Self {
-            what,
-            goal: format!("at least {goal} times cheaper"),
-            found: found.map_or("not measured".to_owned(), |found| format!("{found:.1} times")),
-            reached: found.map(|found| found >= goal),
-        }
-    }
-
-    fn at_most(what: &'static str, goal: f64, found: Option<f64>) -> Self {
-        Self {
-            what,
-            goal: format!("at most {goal} times"),
-            found: found.map_or("not measured".to_owned(), |found| format!("{found:.2} times")),
-            reached: found.map(|found| found <= goal),
-        }
-    }
-}
-
 /// Compares everything that was measured with what it ought to be. Of several sizes the worst counts.
-pub(super) fn all(table: &Table, footprint: &Footprint, idle: &Idle) -> Vec<Target> {
+pub(super) fn all(table: &Table<Op>, footprint: &Footprint, idle: &Idle) -> Vec<Target> {
     let mut targets = costs(table);
     targets.push(wait(table));
     targets.extend(state(footprint));
@@ -49,11 +18,12 @@ pub(super) fn all(table: &Table, footprint: &Footprint, idle: &Idle) -> Vec<Targ
     targets
 }
 
-fn costs(table: &Table) -> Vec<Target> {
+fn costs(table: &Table<Op>) -> Vec<Target> {
     let pairs = || table.all_ns(Op::UnpinPin).map(|(_, ns)| ns);
     let slowest_pair = pairs().reduce(f64::max);
     // One call of the two, on a range of the same size, measured in turns with ours.
-    let flag_calls = worst(table, |table, bytes| table.ns(Op::UnpinPin, bytes), Op::VmaFlagPair)
+    let flag_calls = table
+        .worst(|table, bytes| table.ns(Op::UnpinPin, bytes), Op::VmaFlagPair)
         .map(|of_two_calls| 0.5 / of_two_calls);
     let free_mib = table.ns(Op::MadvFree, MIB);
     let fastest_pair = pairs().reduce(f64::min);
@@ -69,29 +39,24 @@ fn costs(table: &Table) -> Vec<Target> {
         Target::at_most(
             "offer of small pages, against bare MADV_FREE",
             1.3,
-            worst(table, offer_ns, Op::MadvFree),
+            table.worst(offer_ns, Op::MadvFree),
         ),
         Target::at_least("offer, huge pages against small ones", 10.0, over(table.ns(Op::Offer, MIB), huge)),
         Target::at_least(
             "rescue, against refaulting",
             8.0,
-            worst(table, |table, bytes| table.ns(Op::Rescue, bytes), Op::Refault).map(|ratio| 1.0 / ratio),
+            table.worst(|table, bytes| table.ns(Op::Rescue, bytes), Op::Refault).map(|ratio| 1.0 / ratio),
         ),
     ]
 }
 
 /// The way the reclaimer offers ranges of small pages: together. (On huge pages the bare call is next to nothing, and
 /// the look at every page, which makes loss known to the page, is what an offer costs: a goal of its own.)
-fn offer_ns(table: &Table, bytes: usize) -> Option<f64> {
+fn offer_ns(table: &Table<Op>, bytes: usize) -> Option<f64> {
     if bytes <= MIB { table.ns(Op::OfferMany, bytes) } else { None }
 }
 
-/// The largest ratio of an operation to its peer, over all sizes.
-fn worst(table: &Table, ns: impl Fn(&Table, usize) -> Option<f64>, peer: Op) -> Option<f64> {
-    table.all_ns(peer).filter_map(|(bytes, peer_ns)| Some(ns(table, bytes)? / peer_ns)).reduce(f64::max)
-}
-
-fn wait(table: &Table) -> Target {
+fn wait(table: &Table<Op>) -> Target {
     const GOAL_NS: f64 = 1e6;
     let found = table.all_ns(Op::PinWhileOffering).next();
     Target {
@@ -149,35 +114,18 @@ fn idling(idle: &Idle) -> [Target; 2] {
     ]
 }
 
-fn over(left: Option<f64>, right: Option<f64>) -> Option<f64> {
-    Some(left? / right?)
-}
-
 #[expect(clippy::cast_precision_loss, reason = "sizes of ranges")]
 fn per_mib(ns: f64, bytes: usize) -> f64 {
     ns / (bytes as f64 / MIB as f64)
-}
-
-/// The goals as a table.
-pub(super) fn text(targets: &[Target]) -> String {
-    let mut text = String::from("goals\n");
-    for target in targets {
-        let reached = match target.reached {
-            Some(true) => "reached",
-            Some(false) => "NOT reached",
-            None => "-",
-        };
-        let _ = writeln!(text, "{reached:<12} {:<45} {:<39} {}", target.what, target.goal, target.found);
-    }
-    text
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use super::super::samples::Samples;
     use super::*;
+    use crate::bench::samples::Samples;
+    use crate::bench::targets::text;
 
     #[test]
     fn the_worst_size_counts() {

@@ -1,11 +1,10 @@
-//! Times of operations, round by round, and their medians.
+//! The operations on ranges, and what they are compared with.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use crate::bench::samples::Operation;
 
 /// What is measured. Times are of one range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Op {
+pub(crate) enum Op {
     /// A pin and the unpin after it, of a range that was not offered.
     UnpinPin,
     /// One range handed to the kernel by itself.
@@ -34,9 +33,8 @@ pub(super) enum Op {
     TagPages,
 }
 
-impl Op {
-    /// All of them, in the order in which they are shown.
-    pub(super) const ALL: [Self; 13] = [
+impl Operation for Op {
+    const ALL: &'static [Self] = &[
         Self::UnpinPin,
         Self::Offer,
         Self::OfferMany,
@@ -52,8 +50,7 @@ impl Op {
         Self::TagPages,
     ];
 
-    /// The name in rows.
-    pub(super) fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Self::UnpinPin => "unpin+pin",
             Self::Offer => "offer",
@@ -71,8 +68,7 @@ impl Op {
         }
     }
 
-    /// The peers that do the same work another way.
-    pub(super) fn peers(self) -> &'static [Self] {
+    fn peers(self) -> &'static [Self] {
         match self {
             Self::UnpinPin => &[Self::VmaFlagPair, Self::TagPages, Self::MadvFree, Self::DontNeed],
             Self::Offer | Self::OfferMany => &[Self::MadvFree],
@@ -84,40 +80,9 @@ impl Op {
     }
 }
 
-/// Times by operation.
-#[derive(Debug, Default)]
-pub(super) struct Samples {
-    times_ns: BTreeMap<Op, Vec<f64>>,
-}
-
-impl Samples {
-    /// Adds what `times` operations took together.
-    pub(super) fn add(&mut self, op: Op, took: Duration, times: usize) {
-        let times = u32::try_from(times).unwrap_or(u32::MAX).max(1);
-        self.times_ns.entry(op).or_default().push(took.as_secs_f64() * 1e9 / f64::from(times));
-    }
-
-    /// The median, in nanoseconds; none for what was not measured.
-    pub(super) fn median_ns(&self, op: Op) -> Option<f64> {
-        let mut times = self.times_ns.get(&op)?.clone();
-        times.sort_by(f64::total_cmp);
-        times.get(times.len() / 2).copied()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_median_ignores_what_is_far_off() {
-        let mut samples = Samples::default();
-        for micros in [1, 2, 1000] {
-            samples.add(Op::Offer, Duration::from_micros(micros), 2);
-        }
-        assert_eq!(samples.median_ns(Op::Offer), Some(1000.0));
-        assert_eq!(samples.median_ns(Op::Rescue), None);
-    }
 
     #[test]
     fn names_are_unique() {

@@ -5,12 +5,12 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::samples::{Op, Samples};
+use super::samples::{Operation, Samples};
 use crate::size::human;
 
 /// One operation at one size.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(super) struct Row {
+pub(crate) struct Row {
     /// The operation's name.
     op: &'static str,
     /// Length of the range.
@@ -22,40 +22,51 @@ pub(super) struct Row {
 }
 
 /// Medians by operation and size.
-#[derive(Debug, Default)]
-pub(super) struct Table {
-    median_ns: BTreeMap<(Op, usize), f64>,
+#[derive(Debug)]
+pub(crate) struct Table<O> {
+    median_ns: BTreeMap<(O, usize), f64>,
 }
 
-impl Table {
+impl<O> Default for Table<O> {
+    fn default() -> Self {
+        Self { median_ns: BTreeMap::new() }
+    }
+}
+
+impl<O: Operation> Table<O> {
     /// Adds the medians of one size.
-    pub(super) fn add(&mut self, bytes: usize, samples: &Samples) {
-        for op in Op::ALL {
+    pub(crate) fn add(&mut self, bytes: usize, samples: &Samples<O>) {
+        for &op in O::ALL {
             if let Some(ns) = samples.median_ns(op) {
                 self.median_ns.insert((op, bytes), ns);
             }
         }
     }
 
-    /// Adds what a pin waits at most while `bytes` are being offered.
-    pub(super) fn add_wait(&mut self, wait: &super::tail::Wait) {
-        self.median_ns.insert((Op::PinWhileOffering, wait.offered_bytes), wait.p999_ns);
+    /// Adds a single figure.
+    pub(crate) fn add_one(&mut self, op: O, bytes: usize, ns: f64) {
+        self.median_ns.insert((op, bytes), ns);
     }
 
     /// The median of one operation at one size.
-    pub(super) fn ns(&self, op: Op, bytes: usize) -> Option<f64> {
+    pub(crate) fn ns(&self, op: O, bytes: usize) -> Option<f64> {
         self.median_ns.get(&(op, bytes)).copied()
     }
 
     /// The medians of one operation at every size it was measured at.
-    pub(super) fn all_ns(&self, op: Op) -> impl Iterator<Item = (usize, f64)> {
+    pub(crate) fn all_ns(&self, op: O) -> impl Iterator<Item = (usize, f64)> {
         self.median_ns.iter().filter(move |((of, _), _)| *of == op).map(|((_, bytes), ns)| (*bytes, *ns))
     }
 
+    /// The largest ratio of an operation to its peer, over all sizes.
+    pub(crate) fn worst(&self, ns: impl Fn(&Self, usize) -> Option<f64>, peer: O) -> Option<f64> {
+        self.all_ns(peer).filter_map(|(bytes, peer_ns)| Some(ns(self, bytes)? / peer_ns)).reduce(f64::max)
+    }
+
     /// Everything, operation by operation.
-    pub(super) fn rows(&self) -> Vec<Row> {
-        let row = |(&(op, bytes), &ns): (&(Op, usize), &f64)| {
-            let ratio = |&peer: &Op| Some((peer.name(), significant(ns / self.ns(peer, bytes)?)));
+    pub(crate) fn rows(&self) -> Vec<Row> {
+        let row = |(&(op, bytes), &ns): (&(O, usize), &f64)| {
+            let ratio = |&peer: &O| Some((peer.name(), significant(ns / self.ns(peer, bytes)?)));
             Row {
                 op: op.name(),
                 bytes,
@@ -67,7 +78,7 @@ impl Table {
     }
 
     /// The rows as a table.
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let mut text = format!("{:<26}{:>9} {:>12}   times the cost of\n", "operation", "size", "median");
         for row in self.rows() {
             let ratios = row.ratio_to.iter().map(|(peer, ratio)| format!("{peer} {ratio}"));
@@ -81,7 +92,7 @@ impl Table {
 }
 
 /// A time in the unit that suits it.
-pub(super) fn human_ns(ns: f64) -> String {
+pub(crate) fn human_ns(ns: f64) -> String {
     match ns {
         ns if ns < 1e3 => format!("{ns:.1} ns"),
         ns if ns < 1e6 => format!("{:.1} µs", ns / 1e3),
@@ -102,6 +113,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::bench::ranges::Op;
 
     #[test]
     fn ratios_are_taken_at_the_same_size() {

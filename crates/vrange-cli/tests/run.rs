@@ -1,0 +1,146 @@
+//! `vrange run`: the library is loaded into the program, or the program is not run.
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use common::{run, stderr, stdout, vrange};
+
+/// Is the library where `vrange run` looks for it? Cargo builds it with the whole workspace.
+fn is_built() -> bool {
+    let folder = Path::new(env!("CARGO_BIN_EXE_vrange")).parent().expect("a folder");
+    let built =
+        ["libvrange_preload.so", "deps/libvrange_preload.so"].iter().any(|name| folder.join(name).exists());
+    if !built {
+        println!("skipped: libvrange_preload.so is not built; run `cargo test --workspace`");
+    }
+    built
+}
+
+#[track_caller]
+fn refused(output: &Output, code: i32, says: &str) {
+    assert_eq!(output.status.code(), Some(code), "{}", stderr(output));
+    assert!(stderr(output).contains(says), "{}", stderr(output));
+    assert_eq!(stdout(output), "", "the program ran all the same");
+}
+
+#[test]
+fn a_program_runs_with_its_arguments_environment_and_exit_code() {
+    if !is_built() {
+        return;
+    }
+    let output = vrange()
+        .args([
+            "run",
+            "--paired",
+            "--",
+            "sh",
+            "-c",
+            "echo \"$0 $1 $VRANGE_MODE $LD_PRELOAD\"; exit 7",
+            "a",
+            "--b",
+        ])
+        .env("LD_PRELOAD", "")
+        .output()
+        .expect("the command starts");
+    assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
+    let said = stdout(&output);
+    assert!(said.starts_with("a --b paired /") && said.ends_with("/libvrange_preload.so\n"), "{said}");
+    let output = run(&["run", "sh", "-c", "echo $VRANGE_MODE"]);
+    assert_eq!(stdout(&output), "implicit\n");
+}
+
+#[test]
+fn what_the_user_preloads_is_kept() {
+    if !is_built() {
+        return;
+    }
+    let libc = "libc.so.6";
+    let output = vrange()
+        .args(["run", "sh", "-c", "echo $LD_PRELOAD"])
+        .env("LD_PRELOAD", libc)
+        .output()
+        .expect("the command starts");
+    assert!(stdout(&output).ends_with(&format!("libvrange_preload.so:{libc}\n")), "{}", stdout(&output));
+}
+
+/// The advice works in a program and in what it starts.
+#[test]
+fn the_advice_is_known_in_the_program_and_its_children() {
+    if !is_built() || !Path::new("/usr/bin/python3").exists() {
+        println!("skipped: needs libvrange_preload.so and /usr/bin/python3");
+        return;
+    }
+    let script = "import mmap; m = mmap.mmap(-1, 8192, flags=mmap.MAP_PRIVATE|mmap.MAP_ANONYMOUS); m.madvise(5); print('known')";
+    let output = run(&["run", "sh", "-c", &format!("/usr/bin/python3 -c \"{script}\"")]);
+    assert_eq!(stdout(&output), "known\n", "{}", stderr(&output));
+    let plain = Command::new("/usr/bin/python3").args(["-c", script]).output().expect("python");
+    assert!(!plain.status.success(), "a stock kernel knows the advice?");
+}
+
+#[test]
+fn a_program_that_is_not_there_is_said_not_to_be() {
+    if is_built() {
+        refused(&run(&["run", "no-such-program-anywhere"]), 127, "no program no-such-program-anywhere");
+    }
+}
+
+#[test]
+fn a_static_program_is_refused() {
+    if !is_built() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a directory");
+    let (source, program) = (folder.path().join("static.c"), folder.path().join("static"));
+    fs::write(&source, "#include <stdio.h>\nint main(void) { return puts(\"ran\") < 0; }\n").expect("a file");
+    let compiled = Command::new("cc").arg("-static").arg("-o").args([&program, &source]).status();
+    if !compiled.is_ok_and(|status| status.success()) {
+        println!("skipped: no static program can be compiled here");
+        return;
+    }
+    let output = vrange().arg("run").arg(&program).output().expect("the command starts");
+    refused(&output, 126, "is statically linked");
+    // A script that it would interpret, too.
+    let script = folder.path().join("script");
+    fs::write(&script, format!("#!{}\n", program.display())).expect("a file");
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("to be made executable");
+    let output = vrange().arg("run").arg(&script).output().expect("the command starts");
+    refused(&output, 126, "is statically linked");
+}
+
+#[test]
+fn a_program_with_other_rights_is_refused() {
+    if !is_built() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a directory");
+    let program = folder.path().join("echo");
+    fs::copy("/bin/echo", &program).expect("a copy");
+    if std::os::unix::fs::chown(&program, Some(65534), None).is_err() {
+        println!("skipped: only root can give a file to another user");
+        return;
+    }
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o4755)).expect("to be made set-user-ID");
+    let output = vrange().arg("run").arg(&program).arg("ran").output().expect("the command starts");
+    refused(&output, 126, "set-user-ID");
+    // The control: the same program without the right runs.
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("to be made plain");
+    let output = vrange().arg("run").arg(&program).arg("ran").output().expect("the command starts");
+    assert_eq!(stdout(&output), "ran\n", "{}", stderr(&output));
+}
+
+#[test]
+fn what_is_no_program_is_refused() {
+    if !is_built() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a directory");
+    let file = folder.path().join("file");
+    fs::write(&file, "echo ran\n").expect("a file");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("to be made executable");
+    let output = vrange().arg("run").arg(&file).output().expect("the command starts");
+    refused(&output, 126, "is not a program");
+}

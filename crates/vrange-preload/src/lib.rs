@@ -1,0 +1,23 @@
+//! `libvrange_preload.so`: programs written for `madvise(addr, len, MADV_VOLATILE)`, the system call of the RFC of 2012, run
+//! unchanged.
+//!
+//! It stands before libc's functions of the same names (`LD_PRELOAD`, [`ld.so(8)`]). Advice 5 (`MADV_VOLATILE`) and 6
+//! (`MADV_NOVOLATILE`) are carried out here; all other advice is passed on. The environment variable `VRANGE_MODE` chooses how
+//! ([`mode`]):
+//!
+//! * *implicit* (the default): the kernel is told at once. A store to a page ends its mark, and no MADV_NOVOLATILE is needed.
+//! * *paired*: the program promises MADV_NOVOLATILE before it uses the memory again. Marks cost nanoseconds, and
+//!   MADV_NOVOLATILE returns 1 if contents were lost. Mappings are watched, so that no offer hits memory that has been given to
+//!   somebody else since ([`mappings`]).
+//!
+//! What is not seen is not deferred: memory from `brk`, from libc's own calls (its `malloc`), or from system calls of the
+//! program's own is marked at once. Memory that was mapped by `mmap` and is unmapped by a system call of the program's own while
+//! it is marked is outside of what can be made safe in paired mode.
+//!
+//! [`ld.so(8)`]: https://man7.org/linux/man-pages/man8/ld.so.8.html
+
+mod advice;
+mod errno;
+mod mappings;
+mod mode;
+mod next;

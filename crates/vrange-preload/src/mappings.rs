@@ -1,0 +1,253 @@
+//! The calls that make, change and end mappings. In paired mode they tell the library what it has to know: marks in a
+//! mapping are deferred only if it was seen to be made, and are over before it ends.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use libc::{c_int, c_ulong, c_void, off_t, size_t};
+use vrange::raw;
+
+use crate::errno::unnoticed;
+use crate::mode::is_paired;
+use crate::next;
+
+const PAGE_BYTES: usize = 4096;
+/// Opens all memory of the process to KSM, or closes it (Linux 6.4).
+const PR_SET_MEMORY_MERGE: c_int = 67;
+const PR_GET_MEMORY_MERGE: c_int = 68;
+const READ_WRITE: c_int = libc::PROT_READ | libc::PROT_WRITE;
+
+/// 1: `mlockall(MCL_FUTURE)` was called, so new mappings are locked.
+static LOCKED_FROM_NOW_ON: AtomicU8 = AtomicU8::new(0);
+/// 1: the program has opened memory to KSM.
+static MERGED: AtomicU8 = AtomicU8::new(0);
+
+/// The kernel's idea of a length: whole pages.
+fn rounded_up(bytes: size_t) -> size_t {
+    bytes.checked_next_multiple_of(PAGE_BYTES).unwrap_or(0)
+}
+
+/// Marks in this memory are over when it returns, with what was offered taken back, and are not deferred from then on. What
+/// the kernel will refuse anyway is passed over.
+fn abandon(start: *mut c_void, bytes: size_t) {
+    if is_paired() {
+        // SAFETY: the program is about to do something to the memory, so it does not use it for anything else.
+        let _ = unnoticed(|| unsafe { raw::abandon(start.cast(), rounded_up(bytes)) });
+    }
+}
+
+/// Can marks in a mapping made like this be deferred?
+fn is_plain(protection: c_int, flags: c_int) -> bool {
+    const NOT: c_int = libc::MAP_LOCKED | libc::MAP_GROWSDOWN | libc::MAP_HUGETLB | libc::MAP_STACK;
+    let is_private_and_anonymous =
+        flags & libc::MAP_TYPE == libc::MAP_PRIVATE && flags & libc::MAP_ANONYMOUS != 0;
+    is_private_and_anonymous
+        && flags & NOT == 0
+        && protection & READ_WRITE == READ_WRITE
+        // Relaxed: whoever maps memory that is to be locked has called `mlockall` before.
+        && LOCKED_FROM_NOW_ON.load(Ordering::Relaxed) == 0
+}
+
+/// A mapping was made; whatever was known of the addresses is over.
+fn was_made(start: *mut c_void, bytes: size_t, adopted: bool) {
+    unnoticed(|| {
+        let (start, bytes) = (start.cast(), rounded_up(bytes));
+        if adopted {
+            // SAFETY: the mapping is private, anonymous, readable and writable, and the functions here tell of its end.
+            let _ = unsafe { raw::adopt(start, bytes) };
+        } else {
+            let _ = raw::forget(start, bytes);
+        }
+    });
+}
+
+/// Memory was opened to KSM: an offered page that KSM shares would take others along.
+pub(crate) fn are_merged(start: *mut c_void, bytes: size_t) {
+    // Relaxed: whoever marks merged memory has had it merged before.
+    MERGED.store(1, Ordering::Relaxed);
+    abandon(start, bytes);
+}
+
+/// See [`are_merged`].
+pub(crate) fn may_be_merged() -> bool {
+    MERGED.load(Ordering::Relaxed) == 1 // Relaxed: as above.
+}
+
+/// Notes whether all memory of this process is open to KSM, as a service manager may have had it.
+pub(crate) fn look_for_merging() {
+    // SAFETY: only reads a flag of the process.
+    if unsafe { next::prctl(PR_GET_MEMORY_MERGE, 0, 0, 0, 0) } == 1 {
+        MERGED.store(1, Ordering::Relaxed); // Relaxed: see `are_merged`.
+    }
+}
+
+/// See `prctl(2)`. The arguments that an option does not have are read all the same, which does no harm.
+///
+/// # Safety
+/// As there.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn prctl(
+    option: c_int,
+    second: c_ulong,
+    third: c_ulong,
+    fourth: c_ulong,
+    fifth: c_ulong,
+) -> c_int {
+    if option == PR_SET_MEMORY_MERGE && second == 1 {
+        MERGED.store(1, Ordering::Relaxed); // Relaxed: see `are_merged`.
+    }
+    // SAFETY: passed on from the caller.
+    unsafe { next::prctl(option, second, third, fourth, fifth) }
+}
+
+/// See `mmap(2)`.
+///
+/// # Safety
+/// As there.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn mmap(
+    start: *mut c_void,
+    bytes: size_t,
+    protection: c_int,
+    flags: c_int,
+    file: c_int,
+    offset: off_t,
+) -> *mut c_void {
+    let replaces = flags & (libc::MAP_FIXED | libc::MAP_FIXED_NOREPLACE) == libc::MAP_FIXED;
+    if replaces {
+        abandon(start, bytes);
+    }
+    // SAFETY: passed on from the caller.
+    let made = unsafe { next::mmap(start, bytes, protection, flags, file, offset) };
+    if made != libc::MAP_FAILED && is_paired() {
+        was_made(made, bytes, is_plain(protection, flags));
+    }
+    made
+}
+
+/// See `mmap(2)`. The same where offsets have 64 bits.
+///
+/// # Safety
+/// As there.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn mmap64(
+    start: *mut c_void,
+    bytes: size_t,
+    protection: c_int,
+    flags: c_int,
+    file: c_int,
+    offset: off_t,
+) -> *mut c_void {
+    // SAFETY: passed on from the caller.
+    unsafe { mmap(start, bytes, protection, flags, file, offset) }
+}
+
+/// See `munmap(2)`.
+///
+/// # Safety
+/// As there.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn munmap(start: *mut c_void, bytes: size_t) -> c_int {
+    abandon(start, bytes);
+    // SAFETY: passed on from the caller.
+    unsafe { next::munmap(start, bytes) }
+}
+
+/// See `mremap(2)`. The last argument is there only if the flags say so; reading it otherwise does no harm.
+///
+/// # Safety
+/// As there.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn mremap(
+    start: *mut c_void,
+    bytes: size_t,
+    new_bytes: size_t,
+    flags: c_int,
+    new_start: *mut c_void,
+) -> *mut c_void {
+    let was_adopted = is_paired() && raw::is_adopted(start.cast(), rounded_up(bytes));
+    abandon(start, bytes);
+    if flags & libc::MREMAP_FIXED != 0 {
+        abandon(new_start, new_bytes);
+    }
+    // SAFETY: passed on from the caller.
+    let moved = unsafe { next::mremap(start, bytes, new_bytes, flags, new_start) };
+    if is_paired() {
+        if moved == libc::MAP_FAILED {
+            if was_adopted {
+                was_made(start, bytes, true);
+            }
+        } else {
+            was_made(moved, new_bytes, was_adopted);
+        }
+    }
+    moved
+}
+
+/// See `mprotect(2)`.
+///
+/// # Safety
+/// As there.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn mprotect(start: *mut c_void, bytes: size_t, protection: c_int) -> c_int {
+    if protection & READ_WRITE != READ_WRITE {
+        abandon(start, bytes);
+    }
+    // SAFETY: passed on from the caller.
+    unsafe { next::mprotect(start, bytes, protection) }
+}
+
+/// See `mlock(2)`.
+///
+/// # Safety
+/// As there.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn mlock(start: *const c_void, bytes: size_t) -> c_int {
+    abandon_around(start, bytes);
+    // SAFETY: passed on from the caller.
+    unsafe { next::mlock(start, bytes) }
+}
+
+/// See `mlock(2)`.
+///
+/// # Safety
+/// As there.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn mlock2(start: *const c_void, bytes: size_t, flags: c_int) -> c_int {
+    abandon_around(start, bytes);
+    // SAFETY: passed on from the caller.
+    unsafe { next::mlock2(start, bytes, flags) }
+}
+
+/// Locking begins at the page that the address lies in.
+fn abandon_around(start: *const c_void, bytes: size_t) {
+    let inside = start.addr() % PAGE_BYTES;
+    abandon(start.wrapping_byte_sub(inside).cast_mut(), bytes.saturating_add(inside));
+}
+
+/// See `mlockall(2)`.
+///
+/// # Safety
+/// As there.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn mlockall(flags: c_int) -> c_int {
+    if is_paired() {
+        if flags & libc::MCL_FUTURE != 0 {
+            LOCKED_FROM_NOW_ON.store(1, Ordering::Relaxed); // Relaxed: see `is_plain`.
+        }
+        // SAFETY: nobody else changes what is marked in this process, but through these functions.
+        unnoticed(|| unsafe { raw::abandon_all() });
+    }
+    // SAFETY: passed on from the caller.
+    unsafe { next::mlockall(flags) }
+}
+
+/// See `mlockall(2)`.
+///
+/// # Safety
+/// As there.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn munlockall() -> c_int {
+    LOCKED_FROM_NOW_ON.store(0, Ordering::Relaxed); // Relaxed: see `is_plain`.
+    // SAFETY: passed on from the caller.
+    unsafe { next::munlockall() }
+}

@@ -1,0 +1,112 @@
+//! The functions that stand behind ours: libc's, or those of another preloaded library.
+
+use std::ffi::CStr;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use libc::{c_int, c_long, c_ulong, c_void, off_t, size_t};
+
+use crate::{mappings, mode};
+
+/// A function of this name, found when the library is loaded. Before that (other libraries' initializers may map memory), and if
+/// there is none, the system call takes its place.
+struct Next {
+    name: &'static CStr,
+    address: AtomicPtr<c_void>,
+}
+
+impl Next {
+    const fn new(name: &'static CStr) -> Self {
+        Self { name, address: AtomicPtr::new(std::ptr::null_mut()) }
+    }
+
+    #[inline]
+    fn get(&self) -> *mut c_void {
+        // Relaxed: the function was there before the program began.
+        self.address.load(Ordering::Relaxed)
+    }
+
+    fn find(&self) {
+        // SAFETY: the name ends with a zero byte. What is found stays: libc is never unloaded.
+        let found = unsafe { libc::dlsym(libc::RTLD_NEXT, self.name.as_ptr()) };
+        self.address.store(found, Ordering::Relaxed); // Relaxed: as in `get`.
+    }
+}
+
+/// Runs before `main`, and before other libraries' functions of this kind where those depend on this one.
+extern "C" fn load() {
+    for next in
+        [&MADVISE, &MMAP, &MUNMAP, &MREMAP, &MPROTECT, &MLOCK, &MLOCK2, &MLOCKALL, &MUNLOCKALL, &PRCTL]
+    {
+        next.find();
+    }
+    mode::read();
+    mappings::look_for_merging();
+}
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static LOAD: extern "C" fn() = load;
+
+static MADVISE: Next = Next::new(c"madvise");
+static MMAP: Next = Next::new(c"mmap");
+static MUNMAP: Next = Next::new(c"munmap");
+static MREMAP: Next = Next::new(c"mremap");
+static MPROTECT: Next = Next::new(c"mprotect");
+static MLOCK: Next = Next::new(c"mlock");
+static MLOCK2: Next = Next::new(c"mlock2");
+static MLOCKALL: Next = Next::new(c"mlockall");
+static MUNLOCKALL: Next = Next::new(c"munlockall");
+static PRCTL: Next = Next::new(c"prctl");
+
+/// Declares a caller for each: of the function behind ours, or of the system call.
+macro_rules! callers {
+    ($($name:ident($($argument:ident: $type:ty),*) -> $result:ty = $next:ident, $call:ident as $from:expr;)*) => {$(
+        /// The function behind ours.
+        ///
+        /// # Safety
+        /// As for libc's.
+        #[inline]
+        pub(crate) unsafe fn $name($($argument: $type),*) -> $result {
+            let address = $next.get();
+            if address.is_null() {
+                // SAFETY: passed on from the caller; the arguments are those of the system call.
+                return $from(unsafe { libc::syscall(libc::$call, $($argument),*) });
+            }
+            // SAFETY: a function of this name has this type in libc, and in whatever stands before it.
+            let function: unsafe extern "C" fn($($type),*) -> $result = unsafe { std::mem::transmute(address) };
+            // SAFETY: passed on from the caller.
+            unsafe { function($($argument),*) }
+        }
+    )*};
+}
+
+/// A system call's answer as that of a function that tells success.
+fn status(answer: c_long) -> c_int {
+    if answer == 0 { 0 } else { -1 }
+}
+
+/// The same of one that returns a small number.
+fn number(answer: c_long) -> c_int {
+    c_int::try_from(answer).unwrap_or(-1)
+}
+
+/// The same of one that returns an address.
+fn address(answer: c_long) -> *mut c_void {
+    std::ptr::with_exposed_provenance_mut(answer.cast_unsigned().try_into().unwrap_or(usize::MAX))
+}
+
+callers! {
+    madvise(start: *mut c_void, bytes: size_t, advice: c_int) -> c_int = MADVISE, SYS_madvise as status;
+    mmap(start: *mut c_void, bytes: size_t, protection: c_int, flags: c_int, file: c_int, offset: off_t)
+        -> *mut c_void = MMAP, SYS_mmap as address;
+    munmap(start: *mut c_void, bytes: size_t) -> c_int = MUNMAP, SYS_munmap as status;
+    mremap(start: *mut c_void, bytes: size_t, new_bytes: size_t, flags: c_int, new_start: *mut c_void)
+        -> *mut c_void = MREMAP, SYS_mremap as address;
+    mprotect(start: *mut c_void, bytes: size_t, protection: c_int) -> c_int = MPROTECT, SYS_mprotect as status;
+    mlock(start: *const c_void, bytes: size_t) -> c_int = MLOCK, SYS_mlock as status;
+    mlock2(start: *const c_void, bytes: size_t, flags: c_int) -> c_int = MLOCK2, SYS_mlock2 as status;
+    mlockall(flags: c_int) -> c_int = MLOCKALL, SYS_mlockall as status;
+    munlockall() -> c_int = MUNLOCKALL, SYS_munlockall as status;
+    prctl(option: c_int, second: c_ulong, third: c_ulong, fourth: c_ulong, fifth: c_ulong) -> c_int
+        = PRCTL, SYS_prctl as number;
+}
