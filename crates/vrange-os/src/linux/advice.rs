@@ -231,7 +231,8 @@ fn knows_populate_write() -> bool {
     unsafe { advise(Span::new(page, 1), Advice::LinuxPopulateWrite) }.is_ok()
 }
 
-/// Closes memory to KSM: see [`forbid_merging`]. A kernel without KSM has nothing to close.
+/// Closes memory to KSM, which takes live pages along with an offered one that it has merged. A kernel without KSM has
+/// nothing to close.
 ///
 /// # Errors
 /// Taking shared copies apart needs memory, and there is none (`ENOMEM`, `EAGAIN`).
