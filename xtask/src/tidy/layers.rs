@@ -61,6 +61,28 @@ const LAYERS: &[Layer] = &[
         reason: "the operating-system layer knows nothing above it",
     },
     Layer {
+        folder: "crates/vrange-model/",
+        except: "",
+        forbidden: &["vrange", "vrange_os", "vrange_cli", "vrange_testing"],
+        except_tests: false,
+        reason: "the model knows nothing of what is tested against it",
+    },
+    Layer {
+        folder: "crates/vrange-model/src/",
+        except: "",
+        forbidden: &[
+            "std::env",
+            "std::fs",
+            "std::io",
+            "std::net",
+            "std::process",
+            "std::thread",
+            "std::time",
+        ],
+        except_tests: false,
+        reason: "the model has no input or output, no clock and no threads: a seed is all that it depends on",
+    },
+    Layer {
         folder: "crates/vrange/src/",
         except: "",
         forbidden: &["vrange_cli"],
@@ -141,6 +163,15 @@ mod tests {
     fn the_operating_system_layer_is_the_lowest() {
         assert_eq!(count("crates/vrange-os/src/psi.rs", "use vrange::Heap;\n"), 1);
         assert_eq!(count("crates/vrange-os/src/psi.rs", "use vrange_os::Span;\n"), 0);
+    }
+
+    #[test]
+    fn the_model_depends_on_nothing() {
+        assert_eq!(count("crates/vrange-model/src/machine.rs", "use vrange_os::Span;\n"), 1);
+        assert_eq!(count("crates/vrange-model/tests/properties.rs", "use vrange::Heap;\n"), 1);
+        assert_eq!(count("crates/vrange-model/src/machine.rs", "use std::time::Instant;\n"), 1);
+        assert_eq!(count("crates/vrange-model/tests/properties.rs", "use std::time::Instant;\n"), 0);
+        assert_eq!(count("crates/vrange-model/tests/properties.rs", "use vrange_model::Machine;\n"), 0);
     }
 
     #[test]
