@@ -4,6 +4,8 @@
 //! program and saying clearly how it failed) is in [`workspace`] and [`command`].
 
 mod command;
+mod header;
+mod install;
 mod msrv;
 mod sanitize;
 mod soak;
@@ -26,6 +28,10 @@ enum Chore {
     Tidy,
     /// Check that no locked dependency needs a newer Rust than the workspace promises.
     Msrv,
+    /// Write the C header, or check that it is as its functions are.
+    Header(header::Options),
+    /// Build everything and put it where programs look: command, libraries, header, manual pages.
+    Install(install::Options),
     /// Run the tests of the library under AddressSanitizer or ThreadSanitizer.
     Sanitize(sanitize::Options),
     /// Run the long forms of all tests and print a summary table.
@@ -39,6 +45,8 @@ fn main() -> ExitCode {
     let outcome = Workspace::find().and_then(|workspace| match chore {
         Chore::Tidy => tidy::run(&workspace),
         Chore::Msrv => msrv::run(&workspace),
+        Chore::Header(options) => header::run(&workspace, &options),
+        Chore::Install(options) => install::run(&workspace, &options),
         Chore::Sanitize(options) => sanitize::run(&workspace, &options),
         Chore::Soak(options) => soak::run(&workspace, &options),
         Chore::Vm(options) => vm::run(&workspace, &options),

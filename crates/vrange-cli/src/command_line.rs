@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::failure::Failure;
 use crate::size;
@@ -29,6 +29,8 @@ pub(crate) enum Job {
     BenchRanges(BenchOptions),
     /// `vrange bench raw`.
     BenchRaw(RawBenchOptions),
+    /// `vrange manual`: for the installation, not for users.
+    Manual(ManualOptions),
 }
 
 /// What `vrange demo` was asked for.
@@ -127,6 +129,13 @@ pub(crate) struct RawBenchOptions {
     pub(crate) preloaded: bool,
 }
 
+/// Where the manual is to be written.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ManualOptions {
+    /// An existing directory.
+    pub(crate) directory: PathBuf,
+}
+
 /// Volatile memory: see it work, ask what this machine can do, measure it.
 #[derive(Debug, Parser)]
 #[command(name = "vrange", version, max_term_width = 100)]
@@ -158,6 +167,9 @@ enum Command {
     Bench(Bench),
     #[command(hide = true, subcommand)]
     DemoProcess(DemoRole),
+    /// Write a manual page for each command
+    #[command(hide = true)]
+    Manual(ManualOptions),
 }
 
 #[derive(Debug, Subcommand)]
@@ -175,7 +187,7 @@ enum Bench {
 struct DemoArgs {
     /// Directory to read files from [default: /usr/lib, or another that this machine has]
     directory: Option<PathBuf>,
-    /// The limit that the cache and the hog share: 512M, 2G, …
+    /// The limit that the cache and the hog share, such as 512M or 2G
     #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = size::parse)]
     memory: u64,
     /// Print one JSON object and nothing else
@@ -199,7 +211,13 @@ pub(crate) fn parse() -> Result<Job, Failure> {
         Command::Bench(Bench::Ranges(options)) => Ok(Job::BenchRanges(options)),
         Command::Bench(Bench::Raw(options)) => Ok(Job::BenchRaw(options)),
         Command::DemoProcess(role) => Ok(Job::DemoProcess(role)),
+        Command::Manual(options) => Ok(Job::Manual(options)),
     }
+}
+
+/// The definition of the whole command line.
+pub(crate) fn definition() -> clap::Command {
+    CommandLine::command()
 }
 
 impl DemoArgs {
@@ -240,8 +258,6 @@ fn checked_directory(given: Option<PathBuf>) -> Result<PathBuf, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

@@ -7,6 +7,7 @@ mod demo;
 mod doctor;
 mod failure;
 mod interrupt;
+mod manual;
 mod output;
 mod run;
 mod size;
@@ -34,5 +35,6 @@ fn start(job: Job) -> Result<(), Failure> {
         Job::Run(options) => run::run(&options),
         Job::BenchRanges(options) => bench::ranges::run(&options),
         Job::BenchRaw(options) => bench::raw::run(&options),
+        Job::Manual(options) => manual::run(&options),
     }
 }

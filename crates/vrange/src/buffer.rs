@@ -16,7 +16,8 @@ use crate::reclaim::{bounds, runtime};
 /// Any number of threads may hold read pins at once; a write pin needs the buffer to itself, by `&mut`. Dropping the
 /// buffer gives its memory back.
 ///
-/// A guard that is leaked (`std::mem::forget`) keeps the buffer pinned until the buffer is dropped.
+/// A guard that is leaked (`std::mem::forget`) keeps the buffer pinned until [`unpin_leaked`](Self::unpin_leaked), or until
+/// the buffer is dropped.
 pub struct Buffer {
     heap: Arc<Inner>,
     /// Number of the slot, for giving it back.
@@ -142,6 +143,15 @@ impl Buffer {
         };
         bounds::after_pin(&self.heap, self.slot(), word, was_empty);
         Some(word)
+    }
+
+    /// Unpins for a guard that was leaked (`std::mem::forget`). For bindings to languages that have no guards.
+    ///
+    /// # Safety
+    /// A guard of this buffer was leaked, this is the first call for it, and the bytes are not reached through it any more.
+    #[inline]
+    pub unsafe fn unpin_leaked(&self) {
+        self.unpin();
     }
 
     #[inline]

@@ -68,6 +68,15 @@ fn span(start: *mut u8, bytes: usize) -> Result<Option<Span>, Error> {
     Ok((pages > 0).then(|| Span::new(address, pages)))
 }
 
+/// How many pages a call for this range is about: the length rounded down to whole pages. For callers that need room for something
+/// of each, such as what [`unmark_each`] and [`query`] tell.
+///
+/// # Errors
+/// [`ErrorKind::InvalidRange`], as every function here.
+pub fn whole_pages(start: *mut u8, bytes: usize) -> Result<usize, Error> {
+    Ok(span(start, bytes)?.map_or(0, |span| span.pages()))
+}
+
 fn system() -> Option<&'static dyn System> {
     Linux::get().ok().map(|linux| -> &'static dyn System { linux })
 }
