@@ -66,7 +66,7 @@
 /*
  What a function that can fail returns, as an int.
 
- Less than 0 is a failure, and errno says the same in its own terms. Numbers are never used again for something else: -12
+ Less than 0 is a failure, and errno says the same in its own terms. Numbers are never used again for something else: -13
  to -15 are kept for kinds to come.
  */
 typedef enum vrange_status {
@@ -122,6 +122,10 @@ typedef enum vrange_status {
      Marked memory cannot be taken back because it cannot be written to; it stays marked. (EACCES)
      */
     VRANGE_STATUS_NOT_WRITABLE = -11,
+    /*
+     No memory for the notes that marks need. (EAGAIN)
+     */
+    VRANGE_STATUS_OUT_OF_MEMORY = -12,
     /*
      The kernel refuses; look at seccomp filters and at "vrange doctor". (EPERM)
      */
@@ -510,7 +514,7 @@ int vrange_prepare(void);
  Promises to say so before a mapping ends: marks in it are deferred from now on, and cost nanoseconds.
 
  The range lies in a private anonymous mapping, readable and writable and not locked. Before any of it is unmapped, replaced, moved,
- locked or protected, vrange_abandon or vrange_forget is called for that part; otherwise data that is there afterwards is lost.
+ locked, protected or kept from children (MADV_DONTFORK), vrange_abandon or vrange_forget is called for that part; otherwise data that is there afterwards is lost.
  Never allocates.
 
  Fails with VRANGE_STATUS_INVALID_RANGE, VRANGE_STATUS_UNSUPPORTED.
@@ -520,7 +524,7 @@ int vrange_adopt(void *addr,
 
 /*
  Takes adopted memory back from the library: its marks end, what was offered is taken back, and when this returns nothing is in
- progress on it.
+ progress on it. Pages that are found lost stay marked, so that the next unmark tells of them.
 
  Fails with VRANGE_STATUS_INVALID_RANGE, and as vrange_unmark.
  */
@@ -541,7 +545,8 @@ int vrange_forget(void *addr, size_t length);
  kernel at once, which costs a look at each page and what madvise(MADV_FREE) costs. Nobody uses the pages until vrange_unmark has
  returned. Never allocates, but for the first call on adopted memory (see vrange_prepare).
 
- Fails with VRANGE_STATUS_INVALID_RANGE; for memory that is not adopted also with VRANGE_STATUS_NOT_MARKABLE, VRANGE_STATUS_NOT_MAPPED.
+ Fails with VRANGE_STATUS_INVALID_RANGE; for memory that is not adopted also with VRANGE_STATUS_NOT_MARKABLE, VRANGE_STATUS_NOT_MAPPED,
+ VRANGE_STATUS_OUT_OF_MEMORY, VRANGE_STATUS_REFUSED.
  */
 int vrange_mark(void *addr,
                 size_t length);

@@ -55,7 +55,7 @@ pub extern "C" fn vrange_prepare() -> c_int {
 /// Promises to say so before a mapping ends: marks in it are deferred from now on, and cost nanoseconds.
 ///
 /// The range lies in a private anonymous mapping, readable and writable and not locked. Before any of it is unmapped, replaced, moved,
-/// locked or protected, vrange_abandon or vrange_forget is called for that part; otherwise data that is there afterwards is lost.
+/// locked, protected or kept from children (MADV_DONTFORK), vrange_abandon or vrange_forget is called for that part; otherwise data that is there afterwards is lost.
 /// Never allocates.
 ///
 /// Fails with VRANGE_STATUS_INVALID_RANGE, VRANGE_STATUS_UNSUPPORTED.
@@ -69,7 +69,7 @@ pub unsafe extern "C" fn vrange_adopt(addr: *mut c_void, length: usize) -> c_int
 }
 
 /// Takes adopted memory back from the library: its marks end, what was offered is taken back, and when this returns nothing is in
-/// progress on it.
+/// progress on it. Pages that are found lost stay marked, so that the next unmark tells of them.
 ///
 /// Fails with VRANGE_STATUS_INVALID_RANGE, and as vrange_unmark.
 ///
@@ -95,7 +95,8 @@ pub extern "C" fn vrange_forget(addr: *mut c_void, length: usize) -> c_int {
 /// kernel at once, which costs a look at each page and what madvise(MADV_FREE) costs. Nobody uses the pages until vrange_unmark has
 /// returned. Never allocates, but for the first call on adopted memory (see vrange_prepare).
 ///
-/// Fails with VRANGE_STATUS_INVALID_RANGE; for memory that is not adopted also with VRANGE_STATUS_NOT_MARKABLE, VRANGE_STATUS_NOT_MAPPED.
+/// Fails with VRANGE_STATUS_INVALID_RANGE; for memory that is not adopted also with VRANGE_STATUS_NOT_MARKABLE, VRANGE_STATUS_NOT_MAPPED,
+/// VRANGE_STATUS_OUT_OF_MEMORY, VRANGE_STATUS_REFUSED.
 ///
 /// # Safety
 /// The contents may be lost, and the pages are not used until they are unmarked.

@@ -6,7 +6,7 @@ use vrange::ErrorKind;
 
 /// What a function that can fail returns, as an int.
 ///
-/// Less than 0 is a failure, and errno says the same in its own terms. Numbers are never used again for something else: -12
+/// Less than 0 is a failure, and errno says the same in its own terms. Numbers are never used again for something else: -13
 /// to -15 are kept for kinds to come.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub enum Status {
     NotMapped = -10,
     /// Marked memory cannot be taken back because it cannot be written to; it stays marked. (EACCES)
     NotWritable = -11,
+    /// No memory for the notes that marks need. (EAGAIN)
+    OutOfMemory = -12,
     /// The kernel refuses; look at seccomp filters and at "vrange doctor". (EPERM)
     Refused = -16,
     /// It would have to wait for another thread. (EAGAIN)
@@ -51,7 +53,7 @@ pub enum Status {
 
 impl Status {
     /// Everything that is returned.
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 19] = [
         Self::Ok,
         Self::Purged,
         Self::NullPointer,
@@ -65,6 +67,7 @@ impl Status {
         Self::NotMarkable,
         Self::NotMapped,
         Self::NotWritable,
+        Self::OutOfMemory,
         Self::Refused,
         Self::WouldWait,
         Self::NotPinned,
@@ -91,7 +94,7 @@ impl Status {
             Self::Unsupported => libc::ENOTSUP,
             Self::NotWritable => libc::EACCES,
             Self::Refused => libc::EPERM,
-            Self::WouldWait => libc::EAGAIN,
+            Self::OutOfMemory | Self::WouldWait => libc::EAGAIN,
             Self::Busy => libc::EBUSY,
             Self::Internal => libc::ENOTRECOVERABLE,
         }
@@ -120,6 +123,7 @@ impl Status {
             Self::NotMarkable => c"only private anonymous memory that is not locked can be marked",
             Self::NotMapped => c"a part of the range is not mapped; the rest of it is marked",
             Self::NotWritable => c"marked memory cannot be written to; make it writable and unmark it again",
+            Self::OutOfMemory => c"no memory to note marks in; try again, or look at `ulimit -v`",
             Self::Refused => c"the kernel refuses; look at seccomp filters and at `vrange doctor`",
             Self::WouldWait => c"another thread is busy with the buffer; pin it without `try` to wait",
             Self::NotPinned => c"the buffer is not pinned",
@@ -142,6 +146,7 @@ impl From<ErrorKind> for Status {
             ErrorKind::NotMarkable => Self::NotMarkable,
             ErrorKind::NotMapped => Self::NotMapped,
             ErrorKind::NotWritable => Self::NotWritable,
+            ErrorKind::OutOfMemory => Self::OutOfMemory,
             // Kinds that a later version of the library adds are the kernel's refusals.
             _ => Self::Refused,
         }

@@ -12,6 +12,9 @@ const MADV_VOLATILE: c_int = 5;
 /// They may no longer (the number that the RFC's earlier versions had).
 const MADV_NOVOLATILE: c_int = 6;
 
+/// Pages become ones that nobody may touch (Linux 6.13).
+const MADV_GUARD_INSTALL: c_int = 102;
+
 /// See `madvise(2)`, and the [crate] for advice 5 and 6.
 ///
 /// # Safety
@@ -24,8 +27,11 @@ pub(crate) unsafe extern "C" fn madvise(start: *mut c_void, bytes: size_t, advic
         // SAFETY: as above.
         MADV_NOVOLATILE => unsafe { unmark(start.cast(), bytes) },
         _ => {
-            if advice == libc::MADV_MERGEABLE {
-                unnoticed(|| mappings::are_merged(start, bytes));
+            match advice {
+                libc::MADV_MERGEABLE => unnoticed(|| mappings::are_merged(start, bytes)),
+                // A child would have the marks and something else in their place; pages that fault whoever reads them.
+                libc::MADV_DONTFORK | MADV_GUARD_INSTALL => mappings::abandon(start, bytes),
+                _ => {}
             }
             // SAFETY: passed on from the caller.
             unsafe { next::madvise(start, bytes, advice) }
@@ -43,10 +49,10 @@ unsafe fn mark(start: *mut u8, bytes: size_t) -> c_int {
                 unnoticed(|| unsafe { next::madvise(start.cast(), bytes, libc::MADV_UNMERGEABLE) });
             }
             // SAFETY: passed on from the caller.
-            status(unsafe { raw::mark_now(start, bytes) })
+            status(unnoticed(|| unsafe { raw::mark_now(start, bytes) }))
         }
         // SAFETY: passed on from the caller.
-        Mode::Paired => status(unsafe { raw::mark(start, bytes) }),
+        Mode::Paired => status(unnoticed(|| unsafe { raw::mark(start, bytes) })),
     }
 }
 
@@ -55,9 +61,9 @@ unsafe fn mark(start: *mut u8, bytes: size_t) -> c_int {
 unsafe fn unmark(start: *mut u8, bytes: size_t) -> c_int {
     match mode() {
         // SAFETY: passed on from the caller.
-        Mode::Implicit => status(unsafe { raw::unmark_now(start, bytes) }),
+        Mode::Implicit => status(unnoticed(|| unsafe { raw::unmark_now(start, bytes) })),
         // SAFETY: passed on from the caller.
-        Mode::Paired => match unsafe { raw::unmark(start, bytes) } {
+        Mode::Paired => match unnoticed(|| unsafe { raw::unmark(start, bytes) }) {
             Ok(unmarked) if unmarked.is_purged() => {
                 // For callers that take everything but 0 for an error, and ask what it was.
                 fail(libc::ENODATA);

@@ -11,13 +11,16 @@
 //!   somebody else since ([`mappings`]).
 //!
 //! What is not seen is not deferred: memory from `brk`, from libc's own calls (its `malloc`), or from system calls of the
-//! program's own is marked at once. Memory that was mapped by `mmap` and is unmapped by a system call of the program's own while
-//! it is marked is outside of what can be made safe in paired mode.
+//! program's own is marked at once, and so is memory that was not readable and writable when it was mapped. Memory that was mapped
+//! by `mmap`, and is unmapped while it is marked by a call that does not pass here (a system call of the program's own, libc's
+//! function found with `dlsym` in libc alone, a library that was loaded with `RTLD_DEEPBIND`), is outside of what can be made safe
+//! in paired mode.
 //!
 //! [`ld.so(8)`]: https://man7.org/linux/man-pages/man8/ld.so.8.html
 
 mod advice;
 mod errno;
+mod losses;
 mod mappings;
 mod mode;
 mod next;

@@ -7,10 +7,11 @@ use libc::{c_int, c_ulong, c_void, off_t, size_t};
 use vrange::raw;
 
 use crate::errno::unnoticed;
+use crate::losses::Losses;
 use crate::mode::is_paired;
 use crate::next;
 
-const PAGE_BYTES: usize = 4096;
+pub(crate) const PAGE_BYTES: usize = 4096;
 /// Opens all memory of the process to KSM, or closes it (Linux 6.4).
 const PR_SET_MEMORY_MERGE: c_int = 67;
 const PR_GET_MEMORY_MERGE: c_int = 68;
@@ -22,27 +23,37 @@ static LOCKED_FROM_NOW_ON: AtomicU8 = AtomicU8::new(0);
 static MERGED: AtomicU8 = AtomicU8::new(0);
 
 /// The kernel's idea of a length: whole pages.
-fn rounded_up(bytes: size_t) -> size_t {
+pub(crate) fn rounded_up(bytes: size_t) -> size_t {
     bytes.checked_next_multiple_of(PAGE_BYTES).unwrap_or(0)
 }
 
-/// Marks in this memory are over when it returns, with what was offered taken back, and are not deferred from then on. What
-/// the kernel will refuse anyway is passed over.
-fn abandon(start: *mut c_void, bytes: size_t) {
+/// Marks in this memory are over when it returns, with what was offered taken back, and are not deferred from then on. What was
+/// lost is still told by the next MADV_NOVOLATILE. What the kernel will refuse anyway is passed over.
+pub(crate) fn abandon(start: *mut c_void, bytes: size_t) {
     if is_paired() {
-        // SAFETY: the program is about to do something to the memory, so it does not use it for anything else.
+        // SAFETY: only pages that are marked are touched, of memory that is readable and writable as long as it is adopted; the
+        // program has promised not to use those.
         let _ = unnoticed(|| unsafe { raw::abandon(start.cast(), rounded_up(bytes)) });
     }
+}
+
+/// The same for memory that is about to go, or to move: what was lost is taken along.
+fn take_losses(start: *mut c_void, bytes: size_t) -> Losses {
+    abandon(start, bytes);
+    if is_paired() { unnoticed(|| Losses::take(start, rounded_up(bytes))) } else { Losses::NONE }
 }
 
 /// Can marks in a mapping made like this be deferred?
 fn is_plain(protection: c_int, flags: c_int) -> bool {
     const NOT: c_int = libc::MAP_LOCKED | libc::MAP_GROWSDOWN | libc::MAP_HUGETLB | libc::MAP_STACK;
+    // Of others (memory tags, protection keys) it is not known who may touch the memory.
+    const MAY: c_int = READ_WRITE | libc::PROT_EXEC;
     let is_private_and_anonymous =
         flags & libc::MAP_TYPE == libc::MAP_PRIVATE && flags & libc::MAP_ANONYMOUS != 0;
     is_private_and_anonymous
         && flags & NOT == 0
         && protection & READ_WRITE == READ_WRITE
+        && protection & !MAY == 0
         // Relaxed: whoever maps memory that is to be locked has called `mlockall` before.
         && LOCKED_FROM_NOW_ON.load(Ordering::Relaxed) == 0
 }
@@ -52,7 +63,8 @@ fn was_made(start: *mut c_void, bytes: size_t, adopted: bool) {
     unnoticed(|| {
         let (start, bytes) = (start.cast(), rounded_up(bytes));
         if adopted {
-            // SAFETY: the mapping is private, anonymous, readable and writable, and the functions here tell of its end.
+            // SAFETY: the mapping is private, anonymous, readable and writable, and the functions here tell of whatever is done
+            // to it; a program that goes past them is told that it must not.
             let _ = unsafe { raw::adopt(start, bytes) };
         } else {
             let _ = raw::forget(start, bytes);
@@ -113,15 +125,29 @@ pub(crate) unsafe extern "C" fn mmap(
     offset: off_t,
 ) -> *mut c_void {
     let replaces = flags & (libc::MAP_FIXED | libc::MAP_FIXED_NOREPLACE) == libc::MAP_FIXED;
-    if replaces {
-        abandon(start, bytes);
-    }
+    let bytes_mapped = in_pages_of(flags, bytes);
+    let losses = if replaces { take_losses(start, bytes_mapped) } else { Losses::NONE };
     // SAFETY: passed on from the caller.
     let made = unsafe { next::mmap(start, bytes, protection, flags, file, offset) };
-    if made != libc::MAP_FAILED && is_paired() {
-        was_made(made, bytes, is_plain(protection, flags));
+    if made == libc::MAP_FAILED {
+        losses.put(start, bytes_mapped);
+    } else if is_paired() {
+        was_made(made, bytes_mapped, is_plain(protection, flags));
     }
     made
+}
+
+/// The length of a mapping, which is rounded up to huge pages where those are asked for.
+fn in_pages_of(flags: c_int, bytes: size_t) -> size_t {
+    const SHIFT_DEFAULT: c_int = 21;
+    if flags & libc::MAP_HUGETLB == 0 {
+        return bytes;
+    }
+    let shift = match flags >> libc::MAP_HUGE_SHIFT & libc::MAP_HUGE_MASK {
+        0 => SHIFT_DEFAULT,
+        shift => shift,
+    };
+    bytes.checked_next_multiple_of(1 << shift).unwrap_or(bytes)
 }
 
 /// See `mmap(2)`. The same where offsets have 64 bits.
@@ -147,9 +173,13 @@ pub(crate) unsafe extern "C" fn mmap64(
 /// As there.
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn munmap(start: *mut c_void, bytes: size_t) -> c_int {
-    abandon(start, bytes);
+    let losses = take_losses(start, bytes);
     // SAFETY: passed on from the caller.
-    unsafe { next::munmap(start, bytes) }
+    let outcome = unsafe { next::munmap(start, bytes) };
+    if outcome != 0 {
+        losses.put(start, bytes);
+    }
+    outcome
 }
 
 /// See `mremap(2)`. The last argument is there only if the flags say so; reading it otherwise does no harm.
@@ -165,22 +195,43 @@ pub(crate) unsafe extern "C" fn mremap(
     new_start: *mut c_void,
 ) -> *mut c_void {
     let was_adopted = is_paired() && raw::is_adopted(start.cast(), rounded_up(bytes));
-    abandon(start, bytes);
-    if flags & libc::MREMAP_FIXED != 0 {
-        abandon(new_start, new_bytes);
-    }
+    let losses = take_losses(start, bytes);
+    let replaced = match flags & libc::MREMAP_FIXED {
+        0 => Losses::NONE,
+        _ => take_losses(new_start, new_bytes),
+    };
     // SAFETY: passed on from the caller.
     let moved = unsafe { next::mremap(start, bytes, new_bytes, flags, new_start) };
-    if is_paired() {
-        if moved == libc::MAP_FAILED {
-            if was_adopted {
-                was_made(start, bytes, true);
-            }
-        } else {
-            was_made(moved, new_bytes, was_adopted);
-        }
+    if moved == libc::MAP_FAILED {
+        // A part may have gone all the same, so it stays as it is now: not adopted.
+        losses.put(start, bytes);
+        replaced.put(new_start, new_bytes);
+    } else if is_paired() {
+        was_made(moved, new_bytes, was_adopted);
+        losses.put(moved, bytes.min(new_bytes));
     }
     moved
+}
+
+/// See `shmat(2)`. With `SHM_REMAP` it takes the place of what was mapped there.
+///
+/// # Safety
+/// As there.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn shmat(segment: c_int, start: *const c_void, flags: c_int) -> *mut c_void {
+    if is_paired() && flags & libc::SHM_REMAP != 0 {
+        let mut about = std::mem::MaybeUninit::<libc::shmid_ds>::zeroed();
+        // SAFETY: has the kernel fill in the structure.
+        if unnoticed(|| unsafe { libc::shmctl(segment, libc::IPC_STAT, about.as_mut_ptr()) }) == 0 {
+            // SAFETY: filled in; zeros are valid too.
+            let bytes = unsafe { about.assume_init() }.shm_segsz;
+            let inside = if flags & libc::SHM_RND != 0 { start.addr() % PAGE_BYTES } else { 0 };
+            // What is lost with the memory is nobody's concern any more.
+            drop(take_losses(start.wrapping_byte_sub(inside).cast_mut(), bytes));
+        }
+    }
+    // SAFETY: passed on from the caller.
+    unsafe { next::shmat(segment, start, flags) }
 }
 
 /// See `mprotect(2)`.
@@ -189,11 +240,27 @@ pub(crate) unsafe extern "C" fn mremap(
 /// As there.
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn mprotect(start: *mut c_void, bytes: size_t, protection: c_int) -> c_int {
-    if protection & READ_WRITE != READ_WRITE {
+    if protection & !libc::PROT_EXEC != READ_WRITE {
         abandon(start, bytes);
     }
     // SAFETY: passed on from the caller.
     unsafe { next::mprotect(start, bytes, protection) }
+}
+
+/// See `pkey_mprotect(2)`. The reclaimer's thread may not have the key.
+///
+/// # Safety
+/// As there.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn pkey_mprotect(
+    start: *mut c_void,
+    bytes: size_t,
+    protection: c_int,
+    key: c_int,
+) -> c_int {
+    abandon(start, bytes);
+    // SAFETY: passed on from the caller.
+    unsafe { next::pkey_mprotect(start, bytes, protection, key) }
 }
 
 /// See `mlock(2)`.
@@ -230,11 +297,12 @@ fn abandon_around(start: *const c_void, bytes: size_t) {
 /// As there.
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn mlockall(flags: c_int) -> c_int {
+    // Before the mode is known, too: other libraries' initializers may come first.
+    if flags & libc::MCL_FUTURE != 0 {
+        LOCKED_FROM_NOW_ON.store(1, Ordering::Relaxed); // Relaxed: see `is_plain`.
+    }
     if is_paired() {
-        if flags & libc::MCL_FUTURE != 0 {
-            LOCKED_FROM_NOW_ON.store(1, Ordering::Relaxed); // Relaxed: see `is_plain`.
-        }
-        // SAFETY: nobody else changes what is marked in this process, but through these functions.
+        // SAFETY: as in `abandon`.
         unnoticed(|| unsafe { raw::abandon_all() });
     }
     // SAFETY: passed on from the caller.

@@ -34,9 +34,20 @@ impl Next {
 
 /// Runs before `main`, and before other libraries' functions of this kind where those depend on this one.
 extern "C" fn load() {
-    for next in
-        [&MADVISE, &MMAP, &MUNMAP, &MREMAP, &MPROTECT, &MLOCK, &MLOCK2, &MLOCKALL, &MUNLOCKALL, &PRCTL]
-    {
+    for next in [
+        &MADVISE,
+        &MMAP,
+        &MUNMAP,
+        &MREMAP,
+        &MPROTECT,
+        &PKEY_MPROTECT,
+        &SHMAT,
+        &MLOCK,
+        &MLOCK2,
+        &MLOCKALL,
+        &MUNLOCKALL,
+        &PRCTL,
+    ] {
         next.find();
     }
     mode::read();
@@ -52,6 +63,8 @@ static MMAP: Next = Next::new(c"mmap");
 static MUNMAP: Next = Next::new(c"munmap");
 static MREMAP: Next = Next::new(c"mremap");
 static MPROTECT: Next = Next::new(c"mprotect");
+static PKEY_MPROTECT: Next = Next::new(c"pkey_mprotect");
+static SHMAT: Next = Next::new(c"shmat");
 static MLOCK: Next = Next::new(c"mlock");
 static MLOCK2: Next = Next::new(c"mlock2");
 static MLOCKALL: Next = Next::new(c"mlockall");
@@ -69,15 +82,61 @@ macro_rules! callers {
         pub(crate) unsafe fn $name($($argument: $type),*) -> $result {
             let address = $next.get();
             if address.is_null() {
-                // SAFETY: passed on from the caller; the arguments are those of the system call.
-                return $from(unsafe { libc::syscall(libc::$call, $($argument),*) });
+                // SAFETY: passed on from the caller; the arguments are those of the system call, each as wide as a register.
+                return $from(unsafe { libc::syscall(libc::$call, $(register($argument)),*) });
             }
-            // SAFETY: a function of this name has this type in libc, and in whatever stands before it.
+            // SAFETY: a function of this name has this type in libc, and in whatever stands before it. (mremap and prctl have a
+            // variable number of arguments there, which these architectures pass in the same registers.)
             let function: unsafe extern "C" fn($($type),*) -> $result = unsafe { std::mem::transmute(address) };
             // SAFETY: passed on from the caller.
             unsafe { function($($argument),*) }
         }
     )*};
+}
+
+/// What a system call takes.
+trait Argument {
+    fn register(self) -> c_long;
+}
+
+impl Argument for c_int {
+    fn register(self) -> c_long {
+        self.into()
+    }
+}
+
+impl Argument for off_t {
+    fn register(self) -> c_long {
+        self
+    }
+}
+
+impl Argument for usize {
+    fn register(self) -> c_long {
+        self.cast_signed() as c_long
+    }
+}
+
+impl Argument for c_ulong {
+    fn register(self) -> c_long {
+        self.cast_signed()
+    }
+}
+
+impl<T> Argument for *mut T {
+    fn register(self) -> c_long {
+        self.expose_provenance().register()
+    }
+}
+
+impl<T> Argument for *const T {
+    fn register(self) -> c_long {
+        self.expose_provenance().register()
+    }
+}
+
+fn register(argument: impl Argument) -> c_long {
+    argument.register()
 }
 
 /// A system call's answer as that of a function that tells success.
@@ -103,6 +162,9 @@ callers! {
     mremap(start: *mut c_void, bytes: size_t, new_bytes: size_t, flags: c_int, new_start: *mut c_void)
         -> *mut c_void = MREMAP, SYS_mremap as address;
     mprotect(start: *mut c_void, bytes: size_t, protection: c_int) -> c_int = MPROTECT, SYS_mprotect as status;
+    pkey_mprotect(start: *mut c_void, bytes: size_t, protection: c_int, key: c_int) -> c_int
+        = PKEY_MPROTECT, SYS_pkey_mprotect as status;
+    shmat(segment: c_int, start: *const c_void, flags: c_int) -> *mut c_void = SHMAT, SYS_shmat as address;
     mlock(start: *const c_void, bytes: size_t) -> c_int = MLOCK, SYS_mlock as status;
     mlock2(start: *const c_void, bytes: size_t, flags: c_int) -> c_int = MLOCK2, SYS_mlock2 as status;
     mlockall(flags: c_int) -> c_int = MLOCKALL, SYS_mlockall as status;

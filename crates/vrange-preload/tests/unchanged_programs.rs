@@ -137,6 +137,37 @@ fn c11_new_data_is_never_lost_where_marked_memory_was() {
     assert_eq!(group.oom_kills(), 0);
 }
 
+#[test]
+fn c03_a_loss_is_told_whatever_is_done_to_the_mapping() {
+    let _alone = alone();
+    let Some(group) = group("preload-told", 128) else { return };
+    assert_eq!(run(inside(&group, &seed("paired", &["told", "96", "64"]))), "every loss was told\n");
+    assert_eq!(group.oom_kills(), 0);
+}
+
+#[test]
+fn c05_memory_that_malloc_got_again_unseen_is_marked_anew() {
+    for mode in ["paired", "implicit"] {
+        assert_eq!(run(seed(mode, &["twice"])), "new data stays\n", "{mode}");
+    }
+}
+
+#[test]
+fn c09_what_a_child_has_where_its_parent_had_marks_is_not_touched() {
+    let _alone = alone();
+    let Some(group) = group("preload-forked", 256) else { return };
+    let said = run(inside(&group, &seed("paired", &["forked", "64", "100"])));
+    assert_eq!(said, "the child's data stays\n");
+    assert_eq!(group.oom_kills(), 0);
+}
+
+#[test]
+fn c14_memory_that_is_not_watched_is_marked_at_once() {
+    let _alone = alone();
+    let Some(group) = group("preload-others", 128) else { return };
+    assert_eq!(run(inside(&group, &seed("paired", &["others", "96", "64"]))), "as the seed says\n");
+}
+
 /// The system's Python, if it is there and dynamically linked (as Debian's is).
 fn python() -> Option<PathBuf> {
     let path = PathBuf::from("/usr/bin/python3");

@@ -4,6 +4,7 @@
 //! * [`Job`], [`Child`] and [`serve`] start the test program again as another process that does a job there;
 //! * [`in_child`] runs a test that changes its whole process in one of its own;
 //! * [`drain_processors`] has the kernel finish what it put off;
+//! * [`Ring`] writes to memory past its page table;
 //! * [`alone`] keeps tests that fill memory apart, [`scale`] says how long they run, and [`skipped`] says that one cannot
 //!   run here.
 
@@ -14,12 +15,14 @@ mod group;
 mod isolated;
 mod job;
 mod processors;
+mod ring;
 
 pub use alone::{Alone, alone};
 pub use group::{MemoryGroup, ThrottledGroup};
 pub use isolated::{in_child, in_child_with, is_child};
 pub use job::{Child, Ended, Job, Named, Talk, serve};
 pub use processors::{drain_processors, on_each_processor};
+pub use ring::Ring;
 pub use rustix::process::Signal;
 
 /// How long tests run. Set by `VRANGE_TEST_SCALE`, which is `ci` or `soak`.

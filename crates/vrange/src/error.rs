@@ -47,6 +47,9 @@ pub enum ErrorKind {
     /// A hole in the range.
     #[error("a part of the range is not mapped; the rest of it is marked")]
     NotMapped,
+    /// No memory for the notes that marks need.
+    #[error("no memory to note marks in; try again, or look at `ulimit -v` (RLIMIT_AS) and vm.max_map_count")]
+    OutOfMemory,
     /// Marked memory that cannot be taken back, because it cannot be written to.
     #[error("marked memory cannot be written to; make it writable (mprotect) and unmark it again")]
     NotWritable,
@@ -63,6 +66,7 @@ impl ErrorKind {
                 Errno::INVAL
             }
             Self::OutOfAddressSpace | Self::TooManyRanges | Self::NotMapped => Errno::NOMEM,
+            Self::OutOfMemory => Errno::AGAIN,
             Self::LimitReached => Errno::NOSPC,
             Self::NotWritable => Errno::ACCESS,
             Self::Unsupported => Errno::NOTSUP,

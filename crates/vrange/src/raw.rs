@@ -92,6 +92,7 @@ fn mark_error(error: OsError) -> Error {
         Errno::NOMEM => ErrorKind::NotMapped,
         Errno::INVAL => ErrorKind::NotMarkable,
         Errno::FAULT | Errno::ACCESS => ErrorKind::NotWritable,
+        Errno::AGAIN => ErrorKind::OutOfMemory,
         _ => ErrorKind::Refused,
     };
     Error::from_system(kind, error)
@@ -115,7 +116,9 @@ pub fn prepare() -> Result<(), Error> {
 ///
 /// # Safety
 /// The range is a private anonymous mapping, or lies in one, readable and writable and not locked. Before any of it is
-/// unmapped, replaced, moved, locked or protected, [`abandon`] is called for that part.
+/// unmapped, replaced, moved, locked, protected (`mprotect`, `pkey_mprotect`, guard regions) or kept from children
+/// (`MADV_DONTFORK`: the child has the promise, and something else at the address), [`abandon`] or [`forget`] is called for that
+/// part.
 ///
 /// # Errors
 /// [`ErrorKind::InvalidRange`], [`ErrorKind::Unsupported`].
@@ -123,37 +126,50 @@ pub unsafe fn adopt(start: *mut u8, bytes: usize) -> Result<(), Error> {
     let system = need_system()?;
     if let Some(span) = span(start, bytes)? {
         MARKS.adopt(span, system);
+        runtime::after_unmark();
     }
     Ok(())
 }
 
-/// Takes adopted memory back from the library: its marks end, what was offered is taken back, and when this returns nothing
-/// is in progress on it. Waits for the piece of an offer at hand (140 µs at most).
+/// Takes memory back from the library: it is adopted no longer, its marks end, what was offered is taken back, and when this
+/// returns nothing is in progress on it. Pages that are found lost are the exception: they stay marked, so that the next
+/// unmark tells of them. Waits for the piece of an offer at hand (140 µs at most).
 ///
 /// # Safety
 /// As for [`unmark`].
 ///
 /// # Errors
-/// [`ErrorKind::InvalidRange`].
+/// [`ErrorKind::InvalidRange`]. [`ErrorKind::NotWritable`] as for [`unmark`].
 pub unsafe fn abandon(start: *mut u8, bytes: usize) -> Result<(), Error> {
-    if let Some(span) = span(start, bytes)? {
-        // SAFETY: passed on from the caller.
-        let taken_back = unsafe { MARKS.unmark(span, system, &mut |_| ()) };
-        MARKS.abandon(span);
-        MARKS.forget(span);
-        taken_back.map_err(mark_error)?;
-    }
-    Ok(())
+    let Some(span) = span(start, bytes)? else { return Ok(()) };
+    // SAFETY: passed on from the caller.
+    let taken_back = unsafe { MARKS.abandon(span, system) };
+    runtime::after_unmark();
+    taken_back.map_err(mark_error)
 }
 
-/// As [`abandon`] for memory that is not wanted any more: nothing is taken back.
+/// As [`abandon`] for memory that is about to be unmapped, or whose contents are not wanted any more: nothing is taken back, and
+/// nothing is told.
 ///
 /// # Errors
 /// [`ErrorKind::InvalidRange`].
 pub fn forget(start: *mut u8, bytes: usize) -> Result<(), Error> {
     if let Some(span) = span(start, bytes)? {
-        MARKS.abandon(span);
         MARKS.forget(span);
+        runtime::after_unmark();
+    }
+    Ok(())
+}
+
+/// Notes that pages were lost, for the next unmark to tell: for who moves memory (`mremap`) and has been told of a loss by
+/// [`unmark_each`] at its old address.
+///
+/// # Errors
+/// [`ErrorKind::InvalidRange`], [`ErrorKind::Unsupported`].
+pub fn set_lost(start: *mut u8, bytes: usize) -> Result<(), Error> {
+    let system = need_system()?;
+    if let Some(span) = span(start, bytes)? {
+        MARKS.set_lost(span, system);
     }
     Ok(())
 }
@@ -187,15 +203,22 @@ pub fn is_adopted(start: *mut u8, bytes: usize) -> bool {
 ///
 /// # Errors
 /// [`ErrorKind::InvalidRange`]: the address is not that of a page, or the length is less than a page and not 0.
-/// [`ErrorKind::NotMarkable`] and [`ErrorKind::NotMapped`] as [`mark_now`], for memory that is not adopted.
+/// For memory that is not adopted: [`ErrorKind::NotMarkable`] and [`ErrorKind::NotMapped`] as [`mark_now`];
+/// [`ErrorKind::OutOfMemory`], [`ErrorKind::Refused`]: what the pages hold cannot be noted, and they are not marked.
 #[inline]
 pub unsafe fn mark(start: *mut u8, bytes: usize) -> Result<(), Error> {
     let Some(span) = span(start, bytes)? else { return Ok(()) };
-    let marked = MARKS.mark(span, Inner::now(), runtime::after_mark, |marks, part| {
+    let mut deferred = false;
+    let marked = MARKS.mark(span, Inner::now(), &mut deferred, |marks, part| {
         let system = system().ok_or(OsError::new("sysconf(_SC_PAGESIZE)", Errno::NOTSUP))?;
         // SAFETY: passed on from the caller.
-        unsafe { marks.mark_at_once(part, system) }
+        let offered = unsafe { marks.mark_at_once(part, system) };
+        runtime::after_unmark();
+        offered
     });
+    if deferred {
+        runtime::after_mark();
+    }
     marked.map_err(mark_error)
 }
 
@@ -213,6 +236,8 @@ pub unsafe fn mark(start: *mut u8, bytes: usize) -> Result<(), Error> {
 /// [`ErrorKind::InvalidRange`] as for [`mark`]. [`ErrorKind::NotMarkable`]: some of it is file-backed, shared, or locked;
 /// nothing behind that was marked. [`ErrorKind::NotMapped`]: some of it is not mapped; all the rest is marked.
 pub unsafe fn mark_now(start: *mut u8, bytes: usize) -> Result<(), Error> {
+    // On a kernel with larger pages the rounding would be another.
+    need_system()?;
     let Some(span) = span(start, bytes)? else { return Ok(()) };
     // SAFETY: passed on from the caller.
     unsafe { offer_unmerged(span) }.map_err(mark_error)

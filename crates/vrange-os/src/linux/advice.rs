@@ -252,7 +252,7 @@ unsafe fn advise(span: Span, advice: Advice) -> Result<(), Errno> {
     loop {
         // SAFETY: passed on from the caller.
         match unsafe { madvise(address, span.bytes(), advice) } {
-            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(Errno::INTR) => {}
             other => return other,
         }
     }

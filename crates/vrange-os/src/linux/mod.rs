@@ -6,7 +6,6 @@ mod mapping;
 mod residency;
 
 use std::ops::Range;
-use std::sync::OnceLock;
 
 use rustix::io::Errno;
 
@@ -29,12 +28,11 @@ impl Linux {
     /// # Errors
     /// `sysconf(_SC_PAGESIZE)`: the kernel's page size is not [`PAGE_BYTES`].
     pub fn get() -> Result<&'static Self, OsError> {
-        static INSTANCE: OnceLock<Linux> = OnceLock::new();
+        static INSTANCE: Linux = Linux { residency: residency::Reader::new(), advice: advice::Caller::new() };
         if rustix::param::page_size() != PAGE_BYTES {
             return Err(OsError::new("sysconf(_SC_PAGESIZE)", Errno::NOTSUP));
         }
-        Ok(INSTANCE
-            .get_or_init(|| Self { residency: residency::Reader::new(), advice: advice::Caller::new() }))
+        Ok(&INSTANCE)
     }
 
     /// Which forms of page advice this kernel takes. Found out on a scratch page at the first call.

@@ -2,14 +2,13 @@
 //!
 //! `mincore(2)` cannot be used: it calls swapped pages absent and the shared zero page resident.
 
-use std::fs::File;
 use std::ops::Range;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::process::PerProcess;
+use crate::process::DescriptorPerProcess;
 use crate::{OsError, PAGE_BYTES, Residency, Span};
 
 const OPEN: &str = "open(/proc/self/pagemap)";
@@ -25,39 +24,33 @@ pub enum Method {
     Read,
 }
 
-#[derive(Debug)]
-struct Pagemap {
-    file: File,
-    method: Method,
-}
-
 /// Reads the page table of whichever process it finds itself in: the open file speaks of the process that opened it.
 #[derive(Debug)]
 pub(super) struct Reader {
-    pagemap: PerProcess<Pagemap>,
+    pagemap: DescriptorPerProcess,
 }
 
 impl Reader {
     pub(super) const fn new() -> Self {
-        Self { pagemap: PerProcess::new() }
+        Self { pagemap: DescriptorPerProcess::new() }
     }
 
     pub(super) fn method(&self) -> Result<Method, OsError> {
-        Ok(self.pagemap()?.method)
+        Ok(self.pagemap()?.1)
     }
 
-    fn pagemap(&self) -> Result<&'static Pagemap, OsError> {
-        self.pagemap.get_or_try_make(|| {
-            let file = File::open("/proc/self/pagemap").map_err(|error| os_error(OPEN, &error))?;
+    fn pagemap(&self) -> Result<(BorrowedFd<'static>, Method), OsError> {
+        let (file, scans) = self.pagemap.get_or_try_open(|| {
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+            let file = rustix::fs::open("/proc/self/pagemap", flags, Mode::empty())
+                .map_err(|errno| OsError::new(OPEN, errno))?;
             // The page that holds this very word exists, so a scan of nothing but it tells whether scans work.
             let word = 0u64;
             let page = (&raw const word).addr() & !(PAGE_BYTES - 1);
-            let method = match scan(&file, Span::new(page, 1), &mut |_, _| {}) {
-                Ok(()) => Method::Scan,
-                Err(_) => Method::Read,
-            };
-            Ok(Pagemap { file, method })
-        })
+            let scans = scan(file.as_fd(), Span::new(page, 1), &mut |_, _| {}).is_ok();
+            Ok((file, scans))
+        })?;
+        Ok((file, if scans { Method::Scan } else { Method::Read }))
     }
 
     /// See [`System::residency`](crate::System::residency).
@@ -67,10 +60,9 @@ impl Reader {
         sharing: bool,
         visit: &mut dyn FnMut(Range<usize>, Residency),
     ) -> Result<(), OsError> {
-        let pagemap = self.pagemap()?;
-        match pagemap.method {
-            Method::Scan if !sharing => scan(&pagemap.file, span, visit),
-            Method::Scan | Method::Read => read(&pagemap.file, span, visit),
+        match self.pagemap()? {
+            (file, Method::Scan) if !sharing => scan(file, span, visit),
+            (file, Method::Scan | Method::Read) => read(file, span, visit),
         }
     }
 }
@@ -110,7 +102,11 @@ const PAGE_IS_PFNZERO: u64 = 1 << 5;
 /// Regions that one call can return. More need another call.
 const REGIONS: usize = 128;
 
-fn scan(file: &File, span: Span, visit: &mut dyn FnMut(Range<usize>, Residency)) -> Result<(), OsError> {
+fn scan(
+    file: BorrowedFd<'_>,
+    span: Span,
+    visit: &mut dyn FnMut(Range<usize>, Residency),
+) -> Result<(), OsError> {
     let mut regions = [PageRegion::default(); REGIONS];
     let end = span.end() as u64;
     let mut start = span.address() as u64;
@@ -169,15 +165,18 @@ const PAGEMAP_SWAPPED: u64 = 1 << 62;
 const PAGEMAP_EXCLUSIVE: u64 = 1 << 56;
 const ENTRY_BYTES: usize = size_of::<u64>();
 
-fn read(file: &File, span: Span, visit: &mut dyn FnMut(Range<usize>, Residency)) -> Result<(), OsError> {
+fn read(
+    file: BorrowedFd<'_>,
+    span: Span,
+    visit: &mut dyn FnMut(Range<usize>, Residency),
+) -> Result<(), OsError> {
     let mut entries = [0u8; 512 * ENTRY_BYTES];
     let first = span.address() / PAGE_BYTES;
     let mut page = 0;
     while page < span.pages() {
         let wanted = (span.pages() - page).min(entries.len() / ENTRY_BYTES);
         let buffer = &mut entries[..wanted * ENTRY_BYTES];
-        file.read_exact_at(buffer, ((first + page) * ENTRY_BYTES) as u64)
-            .map_err(|error| os_error(READ, &error))?;
+        read_exact_at(file, buffer, ((first + page) * ENTRY_BYTES) as u64)?;
         for (offset, entry) in buffer.as_chunks::<ENTRY_BYTES>().0.iter().enumerate() {
             let entry = u64::from_ne_bytes(*entry);
             let residency = if entry & PAGEMAP_SWAPPED != 0 {
@@ -196,6 +195,20 @@ fn read(file: &File, span: Span, visit: &mut dyn FnMut(Range<usize>, Residency))
     Ok(())
 }
 
+fn read_exact_at(file: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> Result<(), OsError> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match rustix::io::pread(file, &mut buffer[done..], offset + done as u64) {
+            // Beyond the end of the address space.
+            Ok(0) => return Err(OsError::new(READ, Errno::IO)),
+            Ok(bytes) => done += bytes,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(OsError::new(READ, errno)),
+        }
+    }
+    Ok(())
+}
+
 fn os_error(call: &'static str, error: &std::io::Error) -> OsError {
     OsError::new(call, Errno::from_io_error(error).unwrap_or(Errno::IO))
 }
@@ -206,9 +219,9 @@ mod tests {
     use crate::Placement;
     use crate::linux::mapping;
 
-    type ReadFn = fn(&File, Span, &mut dyn FnMut(Range<usize>, Residency)) -> Result<(), OsError>;
+    type ReadFn = fn(BorrowedFd<'_>, Span, &mut dyn FnMut(Range<usize>, Residency)) -> Result<(), OsError>;
 
-    fn runs(method: ReadFn, file: &File, span: Span) -> Vec<(usize, Residency)> {
+    fn runs(method: ReadFn, file: BorrowedFd<'_>, span: Span) -> Vec<(usize, Residency)> {
         let mut found = Vec::new();
         method(file, span, &mut |pages, residency| found.extend(pages.map(|page| (page, residency))))
             .expect("the page table");
@@ -225,14 +238,15 @@ mod tests {
         // SAFETY: as above.
         let zero = unsafe { reservation.base().wrapping_add(4 * PAGE_BYTES).read_volatile() };
         assert_eq!(zero, 0);
-        let file = File::open("/proc/self/pagemap").expect("pagemap");
+        let file = std::fs::File::open("/proc/self/pagemap").expect("pagemap");
+        let file = file.as_fd();
         let present = |page| (page, Residency::Present);
         if Reader::new().method() == Ok(Method::Scan) {
-            assert_eq!(runs(scan, &file, reservation.span()), [present(1), present(2), present(6)]);
+            assert_eq!(runs(scan, file, reservation.span()), [present(1), present(2), present(6)]);
         }
         // Without the scan the zero page cannot be told from one that another process shares.
         let expected = [present(1), present(2), (4, Residency::Shared), present(6)];
-        assert_eq!(runs(read, &file, reservation.span()), expected);
+        assert_eq!(runs(read, file, reservation.span()), expected);
         // SAFETY: nobody uses it any more.
         unsafe { mapping::unmap(&reservation) };
     }

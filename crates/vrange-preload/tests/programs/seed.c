@@ -7,6 +7,10 @@
  * seed squeeze MB     marks all it has, then needs MB MiB of ordinary memory
  * seed paired MB      the same with MADV_NOVOLATILE, and a check of every page
  * seed reuse          unmaps, moves and protects marked memory in all ways, in paired mode
+ * seed told MB MB     protects, locks, moves and fails to unmap memory that was lost: the loss is told all the same
+ * seed twice          marks memory that malloc gave back and got again, unseen
+ * seed forked MB MB   a child has something else where its parent's marks were
+ * seed others MB MB   marks on memory that was mapped in ways that are marked at once
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -15,6 +19,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define MADV_VOLATILE 5
 #define MADV_NOVOLATILE 6
@@ -213,6 +220,142 @@ static void reuse(size_t pages, size_t needed_pages)
 	puts("new data stays");
 }
 
+/* The pages of a range that read as zeros, which were all written to. */
+static size_t count_lost(char *memory, size_t pages)
+{
+	size_t lost = 0;
+	for (size_t page = 0; page < pages; page++)
+		lost += *(uint64_t *)(memory + page * PAGE) == 0;
+	return lost;
+}
+
+/* Whatever is done to marked memory, MADV_NOVOLATILE says whether it has been lost. */
+static void told(size_t pages, size_t needed_pages)
+{
+	const size_t bytes = pages * PAGE;
+	for (int round = 0; round < 5; round++) {
+		char *memory = map(pages);
+		fill(memory, pages, 1);
+		CHECK(madvise(memory, bytes, MADV_VOLATILE) == 0);
+		need(needed_pages);
+		switch (round) {
+		case 0:
+			CHECK(mprotect(memory, bytes, PROT_NONE) == 0);
+			CHECK(mprotect(memory, bytes, PROT_READ | PROT_WRITE) == 0);
+			break;
+		case 1:
+			/* A little of it: the rest would not fit. */
+			CHECK(mlock(memory, 16 * PAGE) == 0);
+			CHECK(munlock(memory, 16 * PAGE) == 0);
+			break;
+		case 2:
+			memory = mremap(memory, bytes, 2 * bytes, MREMAP_MAYMOVE);
+			CHECK(memory != MAP_FAILED);
+			break;
+		case 3: {
+			char *place = map(pages);
+			memory = mremap(memory, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, place);
+			CHECK(memory == place);
+			break;
+		}
+		case 4:
+			CHECK(mremap(memory, bytes, SIZE_MAX / 2, 0) == MAP_FAILED);
+			CHECK(madvise(memory, bytes, MADV_DONTFORK) == 0);
+			CHECK(madvise(memory, bytes, MADV_DOFORK) == 0);
+			break;
+		}
+		errno = 0;
+		int purged = madvise(memory, bytes, MADV_NOVOLATILE);
+		CHECK(purged == 0 || purged == 1);
+		CHECK(purged == 1 || errno == 0);
+		size_t lost = count_lost(memory, pages);
+		CHECK((lost > 0) == purged);
+		CHECK(lost > 0 && lost < pages);
+		CHECK(madvise(memory, bytes, MADV_NOVOLATILE) == 0);
+		/* What is there stays. */
+		CHECK(madvise(memory, bytes, MADV_PAGEOUT) == 0);
+		CHECK(count_lost(memory, pages) == lost);
+		CHECK(munmap(memory, round == 2 ? 2 * bytes : bytes) == 0);
+	}
+	puts("every loss was told");
+}
+
+static void twice(void)
+{
+	const size_t bytes = 8ul << 20;
+	int same = 0;
+	for (int round = 0; round < 20; round++) {
+		char *before = malloc(bytes);
+		CHECK(before);
+		char *start = (char *)(((uintptr_t)before + PAGE) & -PAGE);
+		CHECK(madvise(start, bytes - 2 * PAGE, MADV_VOLATILE) == 0);
+		free(before);
+		char *block = malloc(bytes);
+		CHECK(block);
+		same += block == before;
+		memset(block, 7, bytes);
+		start = (char *)(((uintptr_t)block + PAGE) & -PAGE);
+		CHECK(madvise(start, bytes - 2 * PAGE, MADV_VOLATILE) == 0);
+		CHECK(madvise(start, bytes - 2 * PAGE, MADV_NOVOLATILE) == 0);
+		CHECK(madvise(start, bytes - 2 * PAGE, MADV_PAGEOUT) == 0);
+		for (size_t at = 0; at < bytes; at++)
+			CHECK(block[at] == 7);
+		free(block);
+	}
+	CHECK(same > 0);
+	puts("new data stays");
+}
+
+static void forked(size_t pages, size_t needed_pages)
+{
+	char *memory = map(pages);
+	fill(memory, pages, 1);
+	CHECK(madvise(memory, pages * PAGE, MADV_DONTFORK) == 0);
+	CHECK(madvise(memory, pages * PAGE, MADV_VOLATILE) == 0);
+	pid_t child = fork();
+	CHECK(child >= 0);
+	if (child == 0) {
+		/* As the child's malloc would: there is room at the address, and nobody is told. */
+		char *other = (char *)syscall(SYS_mmap, memory, pages * PAGE, PROT_READ | PROT_WRITE,
+					      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0L);
+		CHECK(other == memory);
+		fill(other, pages, 1000);
+		char *own = map(pages);
+		fill(own, pages, 1);
+		CHECK(madvise(own, pages * PAGE, MADV_VOLATILE) == 0);
+		need(needed_pages);
+		for (size_t page = 0; page < pages; page++)
+			CHECK(is_filled(other, page, 1000));
+		fflush(stdout);
+		_exit(0);
+	}
+	int status;
+	CHECK(waitpid(child, &status, 0) == child && status == 0);
+	puts("the child's data stays");
+}
+
+/* Not readable and writable when it was mapped; a huge length; a mapping that takes the place of another. */
+static void others(size_t pages, size_t needed_pages)
+{
+	const size_t bytes = pages * PAGE;
+	char *memory = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	CHECK(memory != MAP_FAILED);
+	CHECK(mprotect(memory, bytes, PROT_READ | PROT_WRITE) == 0);
+	fill(memory, pages, 1);
+	CHECK(madvise(memory, bytes, MADV_VOLATILE) == 0);
+	need(needed_pages);
+	int purged = madvise(memory, bytes, MADV_NOVOLATILE);
+	CHECK(purged == 1 && count_lost(memory, pages) > 0);
+	CHECK(munmap(memory, (size_t)1 << 62) == -1 && errno == EINVAL);
+	CHECK(mlockall(MCL_FUTURE) == 0);
+	char *locked = map(4);
+	fill(locked, 4, 1);
+	CHECK(madvise(locked, 4 * PAGE, MADV_VOLATILE) == -1 && errno == EINVAL);
+	CHECK(munlockall() == 0);
+	CHECK(is_filled(locked, 3, 1));
+	puts("as the seed says");
+}
+
 int main(int argc, char **argv)
 {
 	const char *what = argc > 1 ? argv[1] : "";
@@ -231,6 +374,14 @@ int main(int argc, char **argv)
 		paired(kept, needed);
 	else if (!strcmp(what, "reuse"))
 		reuse(kept, needed);
+	else if (!strcmp(what, "told"))
+		told(kept, needed);
+	else if (!strcmp(what, "twice"))
+		twice();
+	else if (!strcmp(what, "forked"))
+		forked(kept, needed);
+	else if (!strcmp(what, "others"))
+		others(kept, needed);
 	else
 		return 2;
 	return 0;

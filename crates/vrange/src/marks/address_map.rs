@@ -20,6 +20,7 @@ const _: () = assert!(BLOCK_BYTES.is_multiple_of(HUGE_PAGE_BYTES), "a huge page 
 const PREFETCH_BLOCKS: usize = 4;
 
 const LEAF_BLOCKS: usize = 1 << 12;
+const LEAF_BYTES: usize = LEAF_BLOCKS * BLOCK_BYTES;
 const LEAVES: usize = 1 << 14;
 const BITS: usize = u64::BITS as usize;
 
@@ -33,6 +34,8 @@ struct Leaf {
     index: AtomicU64,
     /// Blocks in which something may be marked.
     used: [AtomicU64; LEAF_BLOCKS / BITS],
+    /// Blocks that were ever claimed without anything being marked in them: a child has to look at these too.
+    claimed: [AtomicU64; LEAF_BLOCKS / BITS],
     /// Blocks that are adopted whole.
     adopted: [AtomicU64; LEAF_BLOCKS / BITS],
     blocks: [Block; LEAF_BLOCKS],
@@ -86,6 +89,19 @@ impl<'a> Place<'a> {
         self.leaf.used[self.index() / BITS].fetch_and(!(1 << (self.index() % BITS)), Ordering::Relaxed);
     }
 
+    /// May something be marked in the block? Exact for whoever marks and unmarks the pages that are asked about.
+    #[inline]
+    pub(crate) fn is_used(&self) -> bool {
+        // Relaxed: whoever asks has set it, or has learnt of the marks from whoever did.
+        self.leaf.used[self.index() / BITS].load(Ordering::Relaxed) & 1 << (self.index() % BITS) != 0
+    }
+
+    /// The block is about to be claimed by a thread that a child may not have.
+    pub(crate) fn set_claimed(&self) {
+        // Relaxed: before the claim in the order of the thread, which is all that a copy of the memory can show.
+        self.leaf.claimed[self.index() / BITS].fetch_or(1 << (self.index() % BITS), Ordering::Relaxed);
+    }
+
     /// Are all of `pages` adopted?
     #[inline]
     pub(crate) fn is_adopted(&self, pages: Range<usize>) -> bool {
@@ -112,12 +128,30 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// Of a block that was adopted whole, no page is adopted any more.
-    fn abandon(&self, pages: Range<usize>) {
-        // Relaxed: see `is_whole`.
-        self.leaf.adopted[self.index() / BITS].fetch_and(!(1 << (self.index() % BITS)), Ordering::Relaxed);
+    /// Is any of `pages` adopted?
+    pub(crate) fn has_adopted(&self, pages: Range<usize>) -> bool {
+        self.is_whole() || self.block().adopted.has_any(pages)
+    }
+
+    /// `pages` are adopted no longer. The caller has claimed the block, so nobody does this to its other pages meanwhile.
+    pub(crate) fn abandon(&self, pages: Range<usize>) {
+        if self.is_whole() {
+            self.block().adopted.insert(0..BLOCK_PAGES);
+            let bit = 1 << (self.index() % BITS);
+            // Relaxed: see `is_whole`; who sees this too early takes the long way.
+            self.leaf.adopted[self.index() / BITS].fetch_and(!bit, Ordering::Relaxed);
+        }
         self.block().adopted.remove(pages);
     }
+}
+
+/// A part of a span.
+#[derive(Clone, Debug)]
+pub(crate) enum Piece<'a> {
+    /// Pages of a block.
+    Block(Place<'a>, Range<usize>),
+    /// Pages of which nothing was ever noted, in one leaf that was not made or beyond all.
+    Unknown(Span),
 }
 
 /// See the [module](self).
@@ -184,12 +218,6 @@ impl AddressMap {
         Some(Place { leaf: self.leaf(number / LEAF_BLOCKS)?, number })
     }
 
-    /// The block with this number. `None`: as for the leaf.
-    #[inline]
-    pub(crate) fn get_or_make(&self, number: usize, system: &dyn System) -> Option<Place<'_>> {
-        Some(Place { leaf: self.leaf_or_make(number / LEAF_BLOCKS, system)?, number })
-    }
-
     /// Calls `visit` with each block in which something may be marked.
     pub(crate) fn each_used<'a>(&'a self, mut visit: impl FnMut(Place<'a>)) {
         self.each_leaf(|leaf, first| {
@@ -199,6 +227,19 @@ impl AddressMap {
                 while bits != 0 {
                     let bit = bits.trailing_zeros() as usize;
                     bits &= bits - 1;
+                    visit(Place { leaf, number: first + word * BITS + bit });
+                }
+            }
+        });
+    }
+
+    /// Calls `visit` with each block that anybody may hold or have claimed.
+    pub(crate) fn each_touched<'a>(&'a self, mut visit: impl FnMut(Place<'a>)) {
+        self.each_leaf(|leaf, first| {
+            for (word, (used, claimed)) in leaf.used.iter().zip(&leaf.claimed).enumerate() {
+                // Relaxed, both: for a child, which has one thread so far.
+                let bits = used.load(Ordering::Relaxed) | claimed.load(Ordering::Relaxed);
+                for bit in (0..BITS).filter(|bit| bits & 1 << bit != 0) {
                     visit(Place { leaf, number: first + word * BITS + bit });
                 }
             }
@@ -230,26 +271,69 @@ impl AddressMap {
 
     /// Notes that a mapping is one whose end will be told. What there is no memory to note is not adopted.
     pub(crate) fn adopt(&self, span: Span, system: &dyn System) {
-        for (number, pages) in pieces(span) {
-            if let Some(place) = self.get_or_make(number, system) {
-                place.adopt(pages);
-            }
-        }
+        self.make_leaves(span, system);
+        self.each_known(span, |place, pages| place.adopt(pages));
     }
 
-    /// Forgets that pages were adopted.
-    pub(crate) fn abandon(&self, span: Span) {
-        for (number, pages) in pieces(span) {
-            if let Some(place) = self.get(number) {
-                place.abandon(pages);
-            }
-        }
+    /// Makes the leaves of a span, as far as there is memory for them. Says whether all are there.
+    pub(crate) fn make_leaves(&self, span: Span, system: &dyn System) -> bool {
+        leaf_parts(span).fold(true, |all, part| {
+            let made = self.leaf_or_make(part.address() / LEAF_BYTES, system).is_some();
+            all && made
+        })
     }
+
+    /// Is anything noted, or can be, of the leaf that `part` lies in?
+    pub(crate) fn has_leaf(&self, part: Span) -> bool {
+        self.leaf(part.address() / LEAF_BYTES).is_some()
+    }
+
+    /// The parts of a span.
+    #[inline]
+    pub(crate) fn pieces(&self, span: Span) -> impl Iterator<Item = Piece<'_>> {
+        leaf_parts(span).flat_map(|part| {
+            let leaf = self.leaf(part.address() / LEAF_BYTES);
+            let unknown = leaf.is_none().then_some(Piece::Unknown(part));
+            let known = leaf.into_iter().flat_map(move |leaf| {
+                pieces(part).map(move |(number, pages)| Piece::Block(Place { leaf, number }, pages))
+            });
+            known.chain(unknown)
+        })
+    }
+
+    /// Calls `visit` with each part of a span of which something may have been noted.
+    #[inline]
+    pub(crate) fn each_known<'a>(&'a self, span: Span, mut visit: impl FnMut(Place<'a>, Range<usize>)) {
+        self.pieces(span).for_each(|piece| {
+            if let Piece::Block(place, pages) = piece {
+                visit(place, pages);
+            }
+        });
+    }
+}
+
+/// The parts of a span that lie in one leaf each, with all that lies beyond the last in one.
+#[inline]
+pub(crate) fn leaf_parts(span: Span) -> impl Iterator<Item = Span> {
+    let mut left = span;
+    std::iter::from_fn(move || {
+        if left.pages() == 0 {
+            return None;
+        }
+        let index = left.address() / LEAF_BYTES;
+        let pages = match index < LEAVES {
+            true => ((index + 1) * LEAF_BYTES - left.address()) / PAGE_BYTES,
+            false => left.pages(),
+        };
+        let part = left.slice(0, pages);
+        left = left.slice(pages, usize::MAX);
+        Some(part)
+    })
 }
 
 /// The parts of a span that lie in one block each: the block's number, and the pages in it.
 #[inline]
-pub(crate) fn pieces(span: Span) -> impl Iterator<Item = (usize, Range<usize>)> {
+fn pieces(span: Span) -> impl Iterator<Item = (usize, Range<usize>)> {
     let mut address = span.address();
     std::iter::from_fn(move || {
         if address >= span.end() {
@@ -278,6 +362,19 @@ mod tests {
     }
 
     #[test]
+    fn a_span_of_any_length_has_few_parts() {
+        let all: Vec<_> = leaf_parts(Span::new(PAGE_BYTES, usize::MAX / PAGE_BYTES - 1)).collect();
+        assert_eq!(all.len(), LEAVES + 1);
+        assert_eq!(all.iter().map(Span::pages).sum::<usize>(), usize::MAX / PAGE_BYTES - 1);
+        assert_eq!(all[LEAVES].address(), LEAVES * LEAF_BYTES);
+        static MAP: AddressMap = AddressMap::new();
+        let first = MAP.pieces(Span::new(3 * LEAF_BYTES - PAGE_BYTES, 3)).collect::<Vec<_>>();
+        assert!(
+            matches!(first[..], [Piece::Unknown(one), Piece::Unknown(two)] if one.pages() == 1 && two.pages() == 2)
+        );
+    }
+
+    #[test]
     fn what_is_adopted_in_part_is_not_adopted_whole() {
         static MAP: AddressMap = AddressMap::new();
         let system = vrange_os::linux::Linux::get().expect("this kernel");
@@ -287,11 +384,11 @@ mod tests {
         assert!(at(5).is_adopted(1..BLOCK_PAGES) && !at(5).is_adopted(0..1));
         assert!(at(6).is_adopted(0..BLOCK_PAGES));
         assert!(at(7).is_adopted(0..1) && !at(7).is_adopted(0..2));
-        MAP.abandon(Span::new(6 * BLOCK_BYTES, 1));
-        assert!(!at(6).is_adopted(0..1) && !at(6).is_adopted(1..2), "the rest of a whole block goes too");
-        MAP.abandon(Span::new(5 * BLOCK_BYTES + PAGE_BYTES, 1));
-        assert!(at(5).is_adopted(2..BLOCK_PAGES) && !at(5).is_adopted(1..2));
+        at(6).abandon(0..1);
+        assert!(!at(6).is_adopted(0..1) && at(6).is_adopted(1..BLOCK_PAGES), "the rest stays");
+        at(5).abandon(1..2);
+        assert!(at(5).is_adopted(2..BLOCK_PAGES) && !at(5).has_adopted(0..2));
         assert!(MAP.get(LEAF_BLOCKS * 7).is_none(), "no leaf is made by a look");
-        assert!(MAP.get_or_make(usize::MAX / BLOCK_BYTES, system).is_none());
+        assert!(!MAP.make_leaves(Span::new(LEAVES * LEAF_BYTES, 1), system), "beyond what is looked after");
     }
 }

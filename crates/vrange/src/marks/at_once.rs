@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use vrange_os::linux::{close_to_merging, look_into, make_dirty, page_out};
 use vrange_os::{OsError, PAGE_BYTES, Residency, Span, System};
 
-use super::address_map::{BLOCK_BYTES, Place, pieces};
+use super::address_map::{Place, leaf_parts};
 use super::engine::{Marks, memory_of};
 use super::page_set::Pages;
 use super::unmark::Found;
@@ -23,25 +23,45 @@ impl Marks {
     ///
     /// # Errors
     /// What the kernel said: ENOMEM where a part is not mapped (the rest is marked), EINVAL where a part is not private
-    /// anonymous memory or is locked (nothing behind it is marked).
+    /// anonymous memory or is locked (nothing behind it is marked). EAGAIN: there is no memory for the notes.
     pub(crate) unsafe fn mark_at_once(&self, span: Span, system: &dyn System) -> Result<(), OsError> {
         let mut outcome = Ok(());
-        for (number, pages) in pieces(span) {
-            let part = Span::new(number * BLOCK_BYTES + pages.start * PAGE_BYTES, pages.len());
-            // Pages that KSM shares would take others along.
-            close_to_merging(part)?;
-            let place = self.map.get_or_make(number, system);
-            let offered = match place {
+        for part in leaf_parts(span) {
+            // Nothing has to be noted of what is not there.
+            let offered = if self.map.has_leaf(part) || is_anything_there(part, system)? {
                 // SAFETY: passed on from the caller.
-                Some(place) => unsafe { self.mark_block(&place, pages, system) },
-                // SAFETY: passed on from the caller. Without a place for notes, losses are not told of.
-                None => unsafe { offer(system, part) },
+                unsafe { self.mark_part(part, system) }
+            } else {
+                // SAFETY: as above.
+                unsafe { offer(system, part) }
             };
             match offered {
                 Err(error) if error.errno() != Errno::NOMEM => return Err(error),
                 other => outcome = outcome.and(other),
             }
         }
+        outcome
+    }
+
+    /// As [`mark_at_once`](Self::mark_at_once), for pages of one leaf.
+    ///
+    /// # Safety
+    /// As there.
+    unsafe fn mark_part(&self, part: Span, system: &dyn System) -> Result<(), OsError> {
+        if !self.map.make_leaves(part, system) {
+            // Offered and not noted, they could be lost after their unmark.
+            return Err(OsError::new("mmap", Errno::AGAIN));
+        }
+        let mut outcome = Ok(());
+        let mut is_over = false;
+        self.map.each_known(part, |place, pages| {
+            if !is_over {
+                // SAFETY: passed on from the caller.
+                let offered = unsafe { self.mark_block(&place, pages, system) };
+                is_over = offered.is_err_and(|error| error.errno() != Errno::NOMEM);
+                outcome = if is_over { offered } else { outcome.and(offered) };
+            }
+        });
         outcome
     }
 
@@ -53,29 +73,53 @@ impl Marks {
         pages: Range<usize>,
         system: &dyn System,
     ) -> Result<(), OsError> {
+        let span = memory_of(place).span().slice(pages.start, pages.len());
+        // Pages that KSM shares would take others along.
+        close_to_merging(span)?;
         let block = place.block();
         let held = block.hold();
         place.set_used();
-        // What was marked before, and is not used since, keeps its notes.
-        let known = block.marked.among(pages.clone()).and(&block.offered.all().or(&block.settled.all()));
-        let new = Pages::of(pages.clone()).without(&known);
-        let noted = note_through_kernel(place, &new, system)?;
+        let marked_before = block.marked.among(pages.clone());
+        // What is not there now keeps its note: it may have gone since an earlier mark. What is there is looked at again: it may
+        // be other memory than was there then.
+        let known = marked_before.and(&block.offered.all().or(&block.settled.all()));
+        let noted = note_through_kernel(place, pages.clone(), &known, system)?;
         block.marked.insert(pages.clone());
-        for run in new.without(&noted.absent).runs(usize::MAX) {
-            block.offered.insert(run);
-        }
-        noted.absent.runs(usize::MAX).for_each(|run| block.settled.insert(run));
-        let part = Span::new(place.address() + pages.start * PAGE_BYTES, pages.len());
+        noted.there.runs(usize::MAX).for_each(|run| {
+            block.offered.insert(run.clone());
+            block.settled.remove(run);
+        });
+        let absent = Pages::of(pages.clone()).without(&noted.there).without(&known);
+        absent.runs(usize::MAX).for_each(|run| block.settled.insert(run));
         // SAFETY: passed on from the caller.
-        let offered = unsafe { offer(system, part) };
+        let offered = unsafe { offer(system, span) };
         if offered.is_err_and(|error| error.errno() != Errno::NOMEM) {
-            let mut ignored = Found { first: 0, intact: 0, lost: 0, tell: &mut |_| () };
-            let taken_back = take_back(place, &new, system, &mut ignored);
-            held.forget_marks(pages);
-            return offered.and(taken_back);
+            let new = Pages::of(pages).without(&marked_before);
+            self.take_back_refused(place, &new, &new.and(&noted.there), system);
+            drop(held);
+            return offered;
         }
         self.counters.offered(noted.resident);
         offered
+    }
+
+    /// The kernel has refused to be offered some of the pages of a held block, and may have taken others all the same. Those that
+    /// were not marked before are taken back. What is lost, or cannot be taken back, stays marked, so that an unmark tells of it.
+    fn take_back_refused(&self, place: &Place<'_>, new: &Pages, there: &Pages, system: &dyn System) {
+        let block = place.block();
+        let mut lost = Pages::NONE;
+        let mut note_lost = |page: usize| lost.insert(page..page + 1);
+        let mut found = Found::new(&mut note_lost);
+        // Whatever fails here is told by `kept`.
+        let _ = take_back(place, there, system, &mut found);
+        self.counters.lost(found.lost);
+        let ended = new.without(&found.kept).without(&lost);
+        ended.runs(usize::MAX).for_each(|run| block.forget_marks(run));
+        for page in lost.runs(usize::MAX).flatten() {
+            block.notes().set_beside_others(page, Page::Lost);
+            block.settled.insert(page..page + 1);
+            block.offered.remove(page..page + 1);
+        }
     }
 
     /// Drops marked pages now: see [`release_among`](Marks::release_among). Of memory that is not adopted, those that were
@@ -102,12 +146,17 @@ impl Marks {
 /// What the kernel said; `ENOSYS` where it cannot.
 pub(crate) fn keep_what_is_there(span: Span, system: &dyn System) -> Result<(), OsError> {
     let mut outcome = Ok(());
-    system.residency(span, false, &mut |run, residency| {
-        if residency != Residency::Swapped {
-            outcome = outcome.and(make_dirty(span.slice(run.start, run.len())));
-        }
+    // Those on swap, too: a page that is being moved in memory looks the same.
+    system.residency(span, false, &mut |run, _| {
+        outcome = outcome.and(make_dirty(span.slice(run.start, run.len())));
     })?;
     outcome
+}
+
+fn is_anything_there(part: Span, system: &dyn System) -> Result<bool, OsError> {
+    let mut found = false;
+    system.residency(part, false, &mut |_, _| found = true)?;
+    Ok(found)
 }
 
 /// # Safety
@@ -120,42 +169,60 @@ unsafe fn offer(system: &dyn System, span: Span) -> Result<(), OsError> {
 struct Noted {
     /// Pages in memory.
     resident: usize,
-    /// Pages of which nothing can be lost.
-    absent: Pages,
+    /// Pages that hold something, in memory or on swap.
+    there: Pages,
 }
 
-/// Notes what pages hold without touching them.
-fn note_through_kernel(place: &Place<'_>, new: &Pages, system: &dyn System) -> Result<Noted, OsError> {
+/// Notes what pages hold without touching them. Those that hold nothing, and of which nothing is `known`, are noted as absent.
+fn note_through_kernel(
+    place: &Place<'_>,
+    pages: Range<usize>,
+    known: &Pages,
+    system: &dyn System,
+) -> Result<Noted, OsError> {
     let (memory, notes) = (memory_of(place), place.block().notes());
-    let mut noted = Noted { resident: 0, absent: *new };
-    for run in new.runs(usize::MAX) {
-        let span = memory.span().slice(run.start, run.len());
-        system.residency(span, false, &mut |found, residency| {
-            let found = run.start + found.start..run.start + found.end;
-            noted.absent = noted.absent.without(&Pages::of(found.clone()));
-            for page in found {
-                noted.resident += usize::from(residency != Residency::Swapped);
-                let has_contents =
-                    residency == Residency::Swapped || has_contents(memory.span().slice(page, 1));
-                notes.set_beside_others(page, if has_contents { Page::Witnessed } else { Page::Blank });
+    let mut noted = Noted { resident: 0, there: Pages::NONE };
+    let mut outcome = Ok(());
+    let span = memory.span().slice(pages.start, pages.len());
+    system.residency(span, false, &mut |found, residency| {
+        for page in pages.start + found.start..pages.start + found.end {
+            let is_swapped = residency == Residency::Swapped;
+            noted.resident += usize::from(!is_swapped);
+            match if is_swapped { Ok(true) } else { has_contents(memory.span().slice(page, 1)) } {
+                Ok(has_contents) => {
+                    let note = if has_contents { Page::Witnessed } else { Page::Blank };
+                    notes.set_beside_others(page, note);
+                    noted.there.insert(page..page + 1);
+                }
+                Err(error) => outcome = Err(error),
             }
-        })?;
-    }
-    noted.absent.runs(usize::MAX).flatten().for_each(|page| notes.set_beside_others(page, Page::Absent));
+        }
+    })?;
+    outcome?;
+    let absent = Pages::of(pages).without(&noted.there).without(known);
+    absent.runs(usize::MAX).flatten().for_each(|page| notes.set_beside_others(page, Page::Absent));
     Ok(noted)
 }
 
-/// Is any byte of the page not zero? So it seems too, where the kernel does not let it be read.
-fn has_contents(page: Span) -> bool {
+/// Is any byte of the page not zero? So it seems too, where the program itself could not read it.
+///
+/// # Errors
+/// It cannot be told, for example because a seccomp filter forbids to look.
+fn has_contents(page: Span) -> Result<bool, OsError> {
     let mut bytes = [0u8; PAGE_BYTES];
     let (first, rest) = bytes.split_at_mut(64);
-    look_into(page.address(), first).is_err()
-        || first.iter().any(|byte| *byte != 0)
-        || look_into(page.address() + first.len(), rest).is_err()
-        || rest.iter().any(|byte| *byte != 0)
+    for (at, part) in [(0, first), (64, rest)] {
+        match look_into(page.address() + at, part) {
+            Err(error) if error.errno() == Errno::FAULT => return Ok(true),
+            Err(error) => return Err(error),
+            Ok(()) if part.iter().any(|byte| *byte != 0) => return Ok(true),
+            Ok(()) => {}
+        }
+    }
+    Ok(false)
 }
 
-/// Takes offered pages of a held block back. What cannot be made dirty stays marked.
+/// Takes offered pages of a held or claimed block back. Those that cannot be made dirty are `kept`.
 ///
 /// # Errors
 /// Pages are still there that cannot be written to.
@@ -167,29 +234,36 @@ pub(super) fn take_back(
 ) -> Result<(), OsError> {
     let (memory, notes) = (memory_of(place), place.block().notes());
     let mut there = Pages::NONE;
-    let mut outcome = Ok(());
     for run in offered.runs(usize::MAX) {
         let span = memory.span().slice(run.start, run.len());
-        system.residency(span, false, &mut |pages, _| {
+        let looked = system.residency(span, false, &mut |pages, _| {
             there.insert(run.start + pages.start..run.start + pages.end);
-        })?;
-    }
-    for run in offered.and(&there).runs(usize::MAX) {
-        outcome = outcome.and(match make_dirty(memory.span().slice(run.start, run.len())) {
-            // An old kernel: by stores of our own, which are faults if the memory cannot be written to.
-            Err(error) if error.errno() == Errno::NOSYS => {
-                run.for_each(|page| {
-                    // SAFETY: the program unmarks memory that it has, and that is in memory.
-                    unsafe { witness::take_back(memory, page, notes.get(page)) };
-                });
-                Ok(())
-            }
-            other => other,
         });
+        if looked.is_err() {
+            found.kept = *offered;
+            return looked;
+        }
     }
-    for page in offered.runs(usize::MAX).flatten() {
+    let mut outcome = Ok(());
+    for run in offered.and(&there).runs(usize::MAX) {
+        let all = keep(place, run.clone());
+        if all.is_err() {
+            // One by one, to find which.
+            for page in run {
+                let kept = keep(place, page..page + 1);
+                if kept.is_err() {
+                    found.kept.insert(page..page + 1);
+                    outcome = outcome.and(kept);
+                }
+            }
+        }
+    }
+    for page in offered.without(&found.kept).runs(usize::MAX).flatten() {
         if notes.get(page) == Page::Witnessed {
-            if there.contains(page) && has_contents(memory.span().slice(page, 1)) {
+            // Contents that cannot be looked at any more cannot be vouched for.
+            let is_intact =
+                there.contains(page) && has_contents(memory.span().slice(page, 1)).unwrap_or(false);
+            if is_intact {
                 found.intact += 1;
             } else {
                 found.lose(page);
@@ -197,4 +271,21 @@ pub(super) fn take_back(
         }
     }
     outcome
+}
+
+/// Makes offered pages dirty that are in memory.
+fn keep(place: &Place<'_>, run: Range<usize>) -> Result<(), OsError> {
+    let memory = memory_of(place);
+    match make_dirty(memory.span().slice(run.start, run.len())) {
+        // A kernel before 5.14: by stores of our own, which are faults if the program has made the memory read-only or has
+        // unmapped it, against what an unmark asks of it there.
+        Err(error) if error.errno() == Errno::NOSYS => {
+            run.for_each(|page| {
+                // SAFETY: the program unmarks memory that it has, readable and writable.
+                unsafe { witness::take_back(memory, page, place.block().notes().get(page)) };
+            });
+            Ok(())
+        }
+        other => other,
+    }
 }

@@ -11,17 +11,18 @@
 //! | offered: the kernel may take it | yes | no |
 //! | settled: nothing of it is left to be taken; its note tells whether contents were lost | no | yes |
 //!
-//! A page that is not marked is in neither, unless it is being unmarked.
+//! A page that is not marked is in neither, unless it is being unmarked. A page in both is settled.
 
 use std::ops::Range;
 
 use super::page_set::{PageSet, Pages};
-use crate::range::state::{BeginPin, Generation, Phase, State, Unpin, Word};
+use crate::range::state::{BeginRelease, Generation, Phase, State};
 use crate::range::wakes::Wakes;
+use crate::sync::thread;
 #[cfg(not(loom))]
 use crate::{
     prefetch::prefetch,
-    range::page_map::{PAGES_PER_WORD, Words},
+    range::page_map::{PAGES_PER_WORD, Page, Words},
     sync::AtomicU64,
 };
 
@@ -34,9 +35,9 @@ pub(crate) struct Block {
     pub(crate) marked: PageSet,
     pub(crate) offered: PageSet,
     pub(crate) settled: PageSet,
-    /// Pages that were adopted one by one; see [`Adopted`](super::page_map).
+    /// Adopted pages of a block that is not adopted whole. Taken away under a claim alone.
     pub(crate) adopted: PageSet,
-    /// What offered and settled pages held. Written by the owner of a claim alone.
+    /// What offered and settled pages held. Written by the owner of a claim; of pages that are not adopted, by who marks them.
     #[cfg(not(loom))]
     notes: [AtomicU64; super::page_set::BLOCK_PAGES / PAGES_PER_WORD],
 }
@@ -69,27 +70,45 @@ impl Block {
         (0..end).step_by(LINE_BYTES).for_each(|offset| prefetch(start.wrapping_add(offset)));
     }
 
-    /// Was nothing marked here lately? Exact for whoever marks and unmarks the pages that are asked about.
-    pub(crate) fn is_unused(&self) -> bool {
-        matches!(self.state.glance().phase(), Phase::Free | Phase::Empty)
-    }
-
     /// Holds the block, after waiting for the piece at hand of an offer or release.
     pub(crate) fn hold(&self) -> Held<'_> {
-        self.state.occupy();
+        while !self.state.begin_hold() {
+            self.wakes.wait(&self.state);
+        }
+        Held { block: self }
+    }
+
+    /// Claims the block for the calling thread alone, after waiting for those who hold it.
+    pub(crate) fn claim(&self) -> Claimed<'_> {
         loop {
-            match self.state.begin_pin() {
-                BeginPin::Pinned(_) | BeginPin::PinnedEmpty(_) => return Held { block: self },
-                // Pages may be offered: that is for whoever unmarks them to see to.
-                BeginPin::Offered if self.state.begin_rescue() => {
-                    let (_, end) = self.state.end_rescue(false);
-                    self.wakes.wake(end);
-                    return Held { block: self };
-                }
-                BeginPin::Offered => {}
-                BeginPin::Claimed => self.wakes.wait(&self.state),
+            match self.state.begin_change() {
+                BeginRelease::Claimed(before) => return Claimed { block: self, before },
+                BeginRelease::Pinned | BeginRelease::Empty => thread::yield_now(),
+                BeginRelease::Busy => self.wakes.wait(&self.state),
             }
         }
+    }
+
+    /// Forgets that pages were marked. They were taken back from the kernel before. The caller holds or has claimed the block.
+    #[inline]
+    pub(crate) fn forget_marks(&self, pages: Range<usize>) {
+        // A child that is forked in between finds pages that are marked and not offered, which they are by now.
+        if self.offered.has_any(pages.clone()) {
+            self.offered.remove(pages.clone());
+        }
+        if self.settled.has_any(pages.clone()) {
+            self.settled.remove(pages.clone());
+        }
+        self.marked.remove(pages);
+    }
+
+    /// Notes that marked pages have lost their contents and have nothing left to lose. The caller has claimed the block.
+    #[cfg(not(loom))]
+    pub(crate) fn settle_lost(&self, pages: Range<usize>) {
+        pages.clone().for_each(|page| self.notes().set(page, Page::Lost));
+        self.marked.insert(pages.clone());
+        self.settled.insert(pages.clone());
+        self.offered.remove(pages);
     }
 
     /// Ends a claim for a release.
@@ -105,6 +124,25 @@ impl Block {
     }
 }
 
+/// A block that one thread has to itself, until this is dropped.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Claimed<'a> {
+    block: &'a Block,
+    before: Phase,
+}
+
+impl Drop for Claimed<'_> {
+    fn drop(&mut self) {
+        match self.before {
+            Phase::Free | Phase::Empty if self.block.marked.all().is_empty() => {
+                self.block.wakes.wake(self.block.state.end_release(Phase::Empty, false));
+            }
+            _ => self.block.end_release(),
+        }
+    }
+}
+
 /// A held block: what is marked and not offered stays so. Dropping it lets go, as of the block's own age.
 #[derive(Debug)]
 #[must_use]
@@ -117,32 +155,20 @@ impl Held<'_> {
     #[inline]
     pub(crate) fn mark(self, pages: Range<usize>, now: Generation) {
         self.block.marked.insert(pages);
-        self.end(now);
+        self.block.state.end_hold(now);
         std::mem::forget(self);
     }
 
-    /// Forgets that pages were marked. They were taken back from the kernel before.
+    /// See [`Block::forget_marks`].
     #[inline]
     pub(crate) fn forget_marks(&self, pages: Range<usize>) {
-        let block = self.block;
-        if block.offered.has_any(pages.clone()) {
-            block.offered.remove(pages.clone());
-        }
-        if block.settled.has_any(pages.clone()) {
-            block.settled.remove(pages.clone());
-        }
-        block.marked.remove(pages);
-    }
-
-    fn end(&self, generation: Generation) {
-        let (Unpin::StillPinned | Unpin::Volatile(_)) = self.block.state.unpin(generation);
+        self.block.forget_marks(pages);
     }
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        let word: Word = self.block.state.glance();
-        self.end(word.generation());
+        self.block.state.end_hold(self.block.state.glance().generation());
     }
 }
 

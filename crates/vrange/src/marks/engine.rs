@@ -1,23 +1,18 @@
 //! The marks of a process, as programs and the reclaimer see them.
 
 use std::ops::Range;
-use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use vrange_os::process::Owner;
 use vrange_os::{OsError, PAGE_BYTES, Span, System};
 
-use super::address_map::{AddressMap, BLOCK_BYTES, Place, pieces};
+use super::address_map::{AddressMap, Piece, Place};
 use super::block::Block;
+use super::page_set::BLOCK_PAGES;
 use crate::range::Memory;
 use crate::range::gate::Gate;
-use crate::range::state::{BeginRelease, Generation, Phase};
+use crate::range::state::Generation;
 use crate::stats::Counters;
-use crate::sync::thread;
-
-/// A `fork` waits this long for threads in the middle of a mark. (One of them may be the forking thread itself, in a signal
-/// handler.) What is still held then stays so in the child, and is never offered there.
-const FORK_WAIT_MAX: Duration = Duration::from_millis(100);
 
 /// The marks of this process.
 pub(crate) static MARKS: Marks = Marks::new();
@@ -26,6 +21,8 @@ pub(crate) static MARKS: Marks = Marks::new();
 #[derive(Debug)]
 pub(crate) struct Marks {
     pub(super) map: AddressMap,
+    /// Entered for offers, closed by a fork: no page is offered as this process's own while a child comes to share it. Marks
+    /// and unmarks do not wait for a fork: an allocator's handlers may wait for whoever makes them.
     pub(super) gate: Gate,
     pub(crate) counters: Counters,
     /// The process that this copy belongs to.
@@ -75,31 +72,26 @@ impl Marks {
 
     /// From now on marks in `span` are deferred. What is noted of whatever lay there before is forgotten.
     pub(crate) fn adopt(&self, span: Span, system: &dyn System) {
-        self.enter();
         self.forget(span);
         self.map.adopt(span, system);
     }
 
-    /// From now on marks in `span` are not deferred. Call [`forget`](Self::forget) afterwards, or
-    /// [`unmark`](Self::unmark) before.
-    pub(crate) fn abandon(&self, span: Span) {
-        self.enter();
-        self.map.abandon(span);
-    }
-
     /// Are all pages of `span` adopted?
     pub(crate) fn is_adopted(&self, span: Span) -> bool {
-        pieces(span).all(|(number, pages)| self.map.get(number).is_some_and(|place| place.is_adopted(pages)))
+        self.map.pieces(span).all(|piece| match piece {
+            Piece::Block(place, pages) => place.is_adopted(pages),
+            Piece::Unknown(_) => false,
+        })
     }
 
     /// Calls `visit` with what is adopted, block by block.
     pub(crate) fn each_adopted(&self, mut visit: impl FnMut(Span)) {
         self.map.each_adopted(|place, pages| {
-            visit(Span::new(place.address(), super::page_set::BLOCK_PAGES).slice(pages.start, pages.len()));
+            visit(Span::new(place.address(), BLOCK_PAGES).slice(pages.start, pages.len()));
         });
     }
 
-    /// Marks pages. Adopted ones: two exchanges and a store for each block, then `after` is called. Of others, `offer_now`
+    /// Marks pages. Adopted ones: two exchanges and a store for each block, and `deferred` becomes true. Of others, `offer_now`
     /// is asked to offer them.
     ///
     /// # Errors
@@ -109,31 +101,30 @@ impl Marks {
         &self,
         span: Span,
         now: Generation,
-        after: impl FnOnce(),
+        deferred: &mut bool,
         mut offer_now: impl FnMut(&Self, Span) -> Result<(), OsError>,
     ) -> Result<(), OsError> {
         self.enter();
         let mut outcome = Ok(());
-        let mut deferred = false;
-        // Neighbouring blocks that are not adopted go together.
-        let mut other = Span::new(span.address(), 0);
-        for (number, pages) in pieces(span) {
-            let adopted = self.map.get(number).filter(|place| place.is_adopted(pages.clone()));
-            if let Some(place) = adopted {
-                outcome = outcome.and(self.offer_others(other, &mut offer_now)?);
-                mark_block(&place, pages, now);
-                deferred = true;
-                other = Span::new(span.address(), 0);
-            } else if other.pages() == 0 {
-                other = Span::new(number * BLOCK_BYTES + pages.start * PAGE_BYTES, pages.len());
-            } else {
-                other = Span::new(other.address(), other.pages() + pages.len());
-            }
+        // Neighbours that are not adopted go together.
+        let mut others = span.slice(0, 0);
+        for piece in self.map.pieces(span) {
+            let pages = match piece {
+                Piece::Block(place, pages) => {
+                    if mark_block(&place, pages.clone(), now) {
+                        *deferred = true;
+                        outcome = outcome.and(self.offer_others(others, &mut offer_now)?);
+                        let done = place.address() + pages.end * PAGE_BYTES - span.address();
+                        others = span.slice(done / PAGE_BYTES, 0);
+                        continue;
+                    }
+                    pages.len()
+                }
+                Piece::Unknown(part) => part.pages(),
+            };
+            others = Span::new(others.address(), others.pages() + pages);
         }
-        if deferred {
-            after();
-        }
-        outcome.and(self.offer_others(other, &mut offer_now)?)
+        outcome.and(self.offer_others(others, &mut offer_now)?)
     }
 
     /// The outer error ends the whole, the inner one does not.
@@ -152,30 +143,52 @@ impl Marks {
         }
     }
 
-    /// Forgets marks without taking anything back: the memory is about to go, or has just been made.
+    /// Forgets marks without taking anything back, and that pages were adopted: the memory is about to go, or has just been
+    /// made. When this returns nothing is in progress on it.
     pub(crate) fn forget(&self, span: Span) {
         self.enter();
-        self.each_marked(span, |place, pages| place.block().hold().forget_marks(pages));
+        self.each_noted(span, |place, pages| {
+            place.abandon(pages.clone());
+            place.block().forget_marks(pages);
+        });
+    }
+
+    /// Claims each block of `span` in which something is adopted or may be marked, and calls `change` with it.
+    pub(super) fn each_noted<'a>(&'a self, span: Span, mut change: impl FnMut(&Place<'a>, Range<usize>)) {
+        self.map.each_known(span, |place, pages| {
+            if place.has_adopted(pages.clone()) || place.is_used() {
+                place.set_claimed();
+                let _claimed = place.block().claim();
+                change(&place, pages);
+            }
+        });
     }
 
     /// Calls `visit` with each part of `span` whose block may have marks.
     #[inline]
     pub(super) fn each_marked<'a>(&'a self, span: Span, mut visit: impl FnMut(Place<'a>, Range<usize>)) {
-        for (number, pages) in pieces(span) {
-            if let Some(place) = self.map.get(number).filter(|place| !place.block().is_unused()) {
+        self.map.each_known(span, |place, pages| {
+            if place.is_used() {
                 visit(place, pages);
             }
-        }
+        });
     }
 
     /// What is known of each page of `span`, in order. Says nothing of what the kernel has taken.
     pub(crate) fn query(&self, span: Span, mut visit: impl FnMut(usize, Mark)) {
         self.enter();
-        for (number, pages) in pieces(span) {
-            let first = number * (BLOCK_BYTES / PAGE_BYTES) + pages.start - span.address() / PAGE_BYTES;
-            let block = self.map.get(number).map(|place| place.block());
-            for page in pages.clone() {
-                visit(first + page - pages.start, block.map_or(Mark::None, |block| mark_of(block, page)));
+        let mut next = 0;
+        for piece in self.map.pieces(span) {
+            match piece {
+                Piece::Block(place, pages) => {
+                    let count = pages.len();
+                    pages.zip(next..).for_each(|(page, number)| visit(number, mark_of(place.block(), page)));
+                    next += count;
+                }
+                Piece::Unknown(part) => {
+                    (next..next + part.pages()).for_each(|number| visit(number, Mark::None));
+                    next += part.pages();
+                }
             }
         }
     }
@@ -193,61 +206,50 @@ impl Marks {
         sums
     }
 
-    /// Until [`open`](Self::open) no marks change: a `fork` is about to happen. Pages may be shared from then on.
+    /// Until [`open`](Self::open) nothing is offered: a `fork` is about to happen.
     pub(crate) fn close_for_fork(&self) {
         self.enter();
         self.gate.close();
-        let begin = Instant::now();
-        self.map.each_used(|place| {
-            let block = place.block();
-            let _ = block.state.set_shared(true);
-            // The gate is closed, so nobody has claimed the block; others hold it for a moment.
-            while let BeginRelease::Pinned = block.state.begin_release() {
-                if begin.elapsed() > FORK_WAIT_MAX {
-                    break;
-                }
-                thread::yield_now();
-            }
-        });
     }
 
     /// See [`close_for_fork`](Self::close_for_fork).
     pub(crate) fn open(&self) {
-        self.map.each_used(|place| {
-            let block = place.block();
-            if block.state.glance().phase() == Phase::Releasing {
-                block.end_release();
-            }
-        });
         self.gate.open();
     }
 
     /// In a child made by `fork`.
     pub(crate) fn open_in_child(&self) {
         self.process.enter(|| ());
-        self.open();
-        self.gate.reset_in_child();
+        self.recover_in_child();
     }
 
+    /// Other threads of the parent may have been in the middle of anything. Each bit of theirs is set before what it stands for
+    /// is done, and cleared after it is undone, so what they leave is true: a page that is called offered may be so, and one
+    /// that is not called offered is not.
     fn recover_in_child(&self) {
-        self.map.each_used(|place| {
-            place.block().state.recover_in_child();
-            let _ = place.block().state.set_shared(true);
-        });
+        self.map.each_touched(|place| place.block().state.free_block_in_child());
         self.gate.reset_in_child();
     }
 }
 
-/// Marks pages of an adopted block.
+/// Marks pages, if they are adopted.
 #[inline]
-fn mark_block(place: &Place<'_>, pages: Range<usize>, now: Generation) {
-    if pages.end == super::page_set::BLOCK_PAGES {
+fn mark_block(place: &Place<'_>, pages: Range<usize>, now: Generation) -> bool {
+    if !place.is_adopted(pages.clone()) {
+        return false;
+    }
+    if pages.end == BLOCK_PAGES {
         // The mark may go on.
         place.prefetch_ahead();
     }
     let held = place.block().hold();
+    // Again: they may have been abandoned before the block was held, and cannot be as long as it is.
+    if !place.is_adopted(pages.clone()) {
+        return false;
+    }
     place.set_used();
     held.mark(pages, now);
+    true
 }
 
 fn mark_of(block: &Block, page: usize) -> Mark {
@@ -262,8 +264,5 @@ fn mark_of(block: &Block, page: usize) -> Mark {
 
 /// The memory of a block.
 pub(super) fn memory_of(place: &Place<'_>) -> Memory {
-    Memory {
-        base: std::ptr::with_exposed_provenance_mut(place.address()),
-        pages: super::page_set::BLOCK_PAGES,
-    }
+    Memory { base: std::ptr::with_exposed_provenance_mut(place.address()), pages: BLOCK_PAGES }
 }

@@ -11,8 +11,8 @@ use super::page_set::{BLOCK_PAGES, Pages};
 use crate::inner::Inner;
 use crate::range::page_map::Page;
 use crate::range::protocol::{OfferTotal, Released};
-use crate::range::state::{BeginRelease, Phase, Word};
-use crate::range::witness::{Fate, Part, note, note_by_contents, take_back};
+use crate::range::state::{Phase, Word};
+use crate::range::witness::{Fate, Part, has_contents, note, note_by_contents, take_back};
 use crate::sync::thread;
 
 /// Pages that are offered or released between two looks at whether somebody waits for the block: a huge page's, so that none
@@ -104,7 +104,7 @@ impl Marks {
             return;
         }
         let mut offer = Offer { marks: self, place, system, pages: 0, refused_by: None, unreadable: false };
-        let fresh = offer.offerable(seen);
+        let fresh = offer.offerable();
         for piece in [0..PIECE_PAGES, PIECE_PAGES..BLOCK_PAGES] {
             let mut runs = fresh.and(&Pages::of(piece)).runs(PIECE_PAGES).peekable();
             while runs.peek().is_some() && !block.state.is_cancelled() && !offer.is_over() {
@@ -140,89 +140,118 @@ impl Marks {
             return Released::Interrupted;
         }
         let wanted = block.marked.all().and(&place.adopted());
-        let released = self.release_claimed(system, &place, &wanted, pages_max);
+        let (dropped, end) = self.drop_pages(system, &place, &wanted, pages_max);
         block.end_release();
-        released
+        match end {
+            DropEnd::Done => Released::Pages(dropped),
+            DropEnd::Enough => Released::Part(dropped),
+            DropEnd::Interrupted | DropEnd::Refused => Released::Interrupted,
+        }
     }
 
-    /// Drops those marked pages of adopted memory that lie in `pages` of a block. Waits for whoever holds the block.
+    /// Drops those marked pages of adopted memory that lie in `pages` of a block, after waiting for whoever holds it. Returns how
+    /// many were in memory.
     pub(super) fn release_among(&self, system: &dyn System, place: &Place<'_>, pages: Range<usize>) -> usize {
         let block = place.block();
+        let mut dropped = 0;
         loop {
-            let pass = self.gate.enter();
-            match block.state.begin_release() {
-                BeginRelease::Claimed(_) => {
-                    let wanted = block.marked.among(pages).and(&place.adopted());
-                    let released = self.release_claimed(system, place, &wanted, usize::MAX);
-                    block.end_release();
-                    return match released {
-                        Released::Pages(pages) | Released::Part(pages) => pages,
-                        Released::Nothing | Released::Pinned | Released::Interrupted => 0,
-                    };
-                }
-                BeginRelease::Empty => return 0,
-                BeginRelease::Pinned => {
-                    drop(pass);
-                    thread::yield_now();
-                }
-                BeginRelease::Busy => {
-                    drop(pass);
-                    block.wakes.wait(&block.state);
-                }
+            place.set_claimed();
+            let claimed = block.claim();
+            let wanted = block.marked.among(pages.clone()).and(&place.adopted());
+            let (more, end) = self.drop_pages(system, place, &wanted, usize::MAX);
+            dropped += more;
+            drop(claimed);
+            match end {
+                DropEnd::Done | DropEnd::Enough | DropEnd::Refused => return dropped,
+                // Others go first, then the rest.
+                DropEnd::Interrupted => thread::yield_now(),
             }
         }
     }
 
-    fn release_claimed(
+    /// Drops pages of a claimed block until about `pages_max` have gone that were in memory. Returns how many, and why it ended.
+    fn drop_pages(
         &self,
         system: &dyn System,
         place: &Place<'_>,
         wanted: &Pages,
         pages_max: usize,
-    ) -> Released {
+    ) -> (usize, DropEnd) {
         let block = place.block();
-        let (memory, notes) = (memory_of(place), block.notes());
         let (mut dropped, mut taken) = (0, 0);
-        let mut refused = false;
+        let mut end = DropEnd::Done;
         for run in wanted.without(&block.settled.all()).runs(PIECE_PAGES) {
-            if block.state.is_cancelled() || dropped >= pages_max {
+            if block.state.is_cancelled() {
+                end = DropEnd::Interrupted;
                 break;
             }
-            let fresh = Pages::of(run.clone()).without(&block.offered.all());
-            for run in fresh.runs(PIECE_PAGES) {
-                let mut part = Part::new(memory, run.clone(), notes);
-                notes.forget(run.clone());
-                // SAFETY: the block is claimed, and adopted memory is readable.
-                if unsafe { note(system, std::slice::from_mut(&mut part)) }.is_err() {
-                    // SAFETY: as above.
-                    unsafe { note_by_contents(memory, run, notes) };
-                }
-            }
-            let present = present(system, memory.span(), run.clone()).unwrap_or(Pages::ALL);
-            // Before the call: in a child forked during it, these pages may be gone.
-            block.offered.insert(run.clone());
-            // SAFETY: marked pages of adopted memory, in a claimed block: their owner has agreed that they may go.
-            if unsafe { system.release(memory.span().slice(run.start, run.len())) }.is_err() {
-                refused = true;
+            if dropped >= pages_max {
+                end = DropEnd::Enough;
                 break;
             }
-            for page in run.clone() {
-                let had_contents = notes.get(page) == Page::Witnessed;
-                dropped += usize::from(present.contains(page));
-                taken += usize::from(had_contents && !present.contains(page));
-                notes.set(page, if had_contents { Page::Lost } else { Page::Absent });
-            }
-            block.settled.insert(run.clone());
-            block.offered.remove(run);
+            let Some(run) = drop_run(system, place, run) else {
+                end = DropEnd::Refused;
+                break;
+            };
+            dropped += run.dropped;
+            taken += run.taken;
         }
         self.counters.released(dropped);
         self.counters.lost(taken);
-        match refused || block.state.is_cancelled() {
-            true => Released::Interrupted,
-            false if dropped >= pages_max => Released::Part(dropped),
-            false => Released::Pages(dropped),
+        (dropped, end)
+    }
+}
+
+/// Why dropping pages ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum DropEnd {
+    /// There are no more.
+    Done,
+    /// There were enough.
+    Enough,
+    /// Somebody waits for the block.
+    Interrupted,
+    /// The kernel refuses.
+    Refused,
+}
+
+/// Pages of a run that was dropped.
+struct Dropped {
+    /// They were in memory.
+    dropped: usize,
+    /// The kernel had taken their contents.
+    taken: usize,
+}
+
+/// Drops a run of marked pages of adopted memory, in a claimed block. `None`: the kernel refuses.
+fn drop_run(system: &dyn System, place: &Place<'_>, run: Range<usize>) -> Option<Dropped> {
+    let block = place.block();
+    let (memory, notes) = (memory_of(place), block.notes());
+    let fresh = Pages::of(run.clone()).without(&block.offered.all());
+    for run in fresh.runs(PIECE_PAGES) {
+        let mut part = Part::new(memory, run.clone(), notes);
+        notes.forget(run.clone());
+        // SAFETY: the block is claimed, and adopted memory is readable.
+        if unsafe { note(system, std::slice::from_mut(&mut part)) }.is_err() {
+            // SAFETY: as above.
+            unsafe { note_by_contents(memory, run, notes) };
         }
     }
+    let present = present(system, memory.span(), run.clone()).unwrap_or(Pages::ALL);
+    // Before the call: in a child forked during it, these pages may be gone.
+    block.offered.insert(run.clone());
+    // SAFETY: marked pages of adopted memory, in a claimed block: their owner has agreed that they may go.
+    unsafe { system.release(memory.span().slice(run.start, run.len())) }.ok()?;
+    let mut counts = Dropped { dropped: 0, taken: 0 };
+    for page in run.clone() {
+        let had_contents = notes.get(page) == Page::Witnessed;
+        counts.dropped += usize::from(present.contains(page));
+        counts.taken += usize::from(had_contents && !present.contains(page));
+        notes.set(page, if had_contents { Page::Lost } else { Page::Absent });
+    }
+    block.settled.insert(run.clone());
+    block.offered.remove(run);
+    Some(counts)
 }
 
 /// Which pages of `run` are in memory. `None`: that cannot be told.
@@ -250,21 +279,27 @@ impl Offer<'_> {
         self.unreadable || self.refused_by.is_some()
     }
 
-    /// Fresh pages that may be offered: those of adopted memory, and after a `fork` only those that no other process maps.
-    fn offerable(&mut self, seen: Word) -> Pages {
-        let block = self.place.block();
-        let fresh = block.fresh().and(&self.place.adopted());
-        if !seen.is_shared() {
-            return fresh;
-        }
+    /// Fresh pages that may be offered: those of adopted memory that no other process maps. Nothing tells of every `fork`, and
+    /// pages may have been shared before anything was marked, so the page table is asked each time. Zeros may be offered: there
+    /// is nothing to lose, and the kernel's zero page looks as if it were shared.
+    fn offerable(&mut self) -> Pages {
+        let fresh = self.place.block().fresh().and(&self.place.adopted());
+        let memory = memory_of(&self.place);
         let mut shared = Pages::NONE;
-        let read = self.system.residency(memory_of(&self.place).span(), true, &mut |found, residency| {
-            if residency != Residency::Present {
+        let read = self.system.residency(memory.span(), true, &mut |found, residency| {
+            if residency == Residency::Shared {
                 shared.insert(found);
             }
         });
         self.unreadable |= read.is_err();
-        fresh.without(&shared)
+        let mut kept = Pages::NONE;
+        for page in fresh.and(&shared).runs(BLOCK_PAGES).flatten() {
+            // SAFETY: the block is claimed, and adopted memory is readable.
+            if unsafe { has_contents(memory, page) } {
+                kept.insert(page..page + 1);
+            }
+        }
+        fresh.without(&kept)
     }
 
     /// Offers runs of fresh pages with one call.

@@ -12,24 +12,30 @@ use crate::range::witness::{Fate, prefetched, take_back};
 
 /// What was found of pages that were taken back.
 pub(super) struct Found<'a> {
-    /// Number of the block's first page, counted from that of the whole request.
-    pub(super) first: isize,
     pub(super) intact: usize,
+    /// Found lost now.
     pub(super) lost: usize,
+    /// Pages that could not be taken back: the kernel may still take them.
+    pub(super) kept: Pages,
     pub(super) tell: &'a mut dyn FnMut(usize),
 }
 
-impl Found<'_> {
+impl<'a> Found<'a> {
+    /// Nothing yet; `tell` will be called with the number in its block of each lost page.
+    pub(super) fn new(tell: &'a mut dyn FnMut(usize)) -> Self {
+        Self { intact: 0, lost: 0, kept: Pages::NONE, tell }
+    }
+
     /// A page of the block was lost.
     pub(super) fn lose(&mut self, page: usize) {
         self.lost += 1;
-        (self.tell)(page.wrapping_add_signed(self.first));
+        (self.tell)(page);
     }
 }
 
 impl Marks {
-    /// Ends the marks on pages, and calls `lost` with the number of each page that was lost, in ascending order. Afterwards
-    /// the pages stay as they are. Pages that are not marked are passed over.
+    /// Ends the marks on pages, and calls `lost` with the number of each page that was lost, counted from the span's first.
+    /// Afterwards the pages stay as they are. Pages that are not marked are passed over.
     ///
     /// # Safety
     /// Adopted pages are readable and writable, and nobody stores to the pages meanwhile.
@@ -46,13 +52,21 @@ impl Marks {
         self.enter();
         let mut outcome = Ok(());
         self.each_marked(span, |place, pages| {
-            let held = place.block().hold();
-            let (offered, settled) = (&place.block().offered, &place.block().settled);
-            if offered.has_any(pages.clone()) || settled.has_any(pages.clone()) {
+            let block = place.block();
+            let held = block.hold();
+            if block.offered.has_any(pages.clone()) || block.settled.has_any(pages.clone()) {
+                let first = (place.address() / PAGE_BYTES).cast_signed()
+                    - (span.address() / PAGE_BYTES).cast_signed();
+                let mut tell = |page: usize| lost(page.wrapping_add_signed(first));
+                let mut found = Found::new(&mut tell);
                 // SAFETY: passed on from the caller; the block is held, so its notes stay.
-                let found = unsafe { self.take_back(&place, pages.clone(), span, &system, lost) };
-                if found.is_err() {
-                    outcome = outcome.and(found);
+                let taken =
+                    unsafe { self.take_back(&place, pages.clone(), &place.adopted(), &system, &mut found) };
+                outcome = outcome.and(taken);
+                let kept = found.kept;
+                if !kept.is_empty() {
+                    let ended = Pages::of(pages).without(&kept);
+                    ended.runs(usize::MAX).for_each(|run| held.forget_marks(run));
                     return;
                 }
             }
@@ -61,37 +75,76 @@ impl Marks {
         outcome
     }
 
-    /// Takes back the pages of one block that were offered.
+    /// Pages are adopted no longer: their marks end, and what was offered is taken back. Those that are found lost stay marked,
+    /// and so are told of by the next unmark. When this returns nothing is in progress on them.
     ///
     /// # Safety
-    /// As for [`unmark`](Self::unmark), and the block is held.
+    /// As for [`unmark`](Self::unmark).
+    ///
+    /// # Errors
+    /// As for [`unmark`](Self::unmark).
+    pub(crate) unsafe fn abandon(
+        &self,
+        span: Span,
+        system: impl Fn() -> Option<&'static dyn System>,
+    ) -> Result<(), OsError> {
+        self.enter();
+        let mut outcome = Ok(());
+        self.each_noted(span, |place, pages| {
+            let adopted = place.adopted();
+            place.abandon(pages.clone());
+            let block = place.block();
+            let mut lost = Pages::NONE;
+            let mut tell = |page: usize| lost.insert(page..page + 1);
+            let mut found = Found::new(&mut tell);
+            // SAFETY: passed on from the caller; the block is claimed. What was adopted until now is still as it was.
+            let taken = unsafe { self.take_back(place, pages.clone(), &adopted, &system, &mut found) };
+            outcome = outcome.and(taken);
+            let kept = found.kept;
+            let ended = Pages::of(pages).without(&lost).without(&kept);
+            ended.runs(usize::MAX).for_each(|run| block.forget_marks(run));
+            lost.runs(usize::MAX).for_each(|run| block.settle_lost(run));
+        });
+        outcome
+    }
+
+    /// Notes that pages were lost, for the next unmark to tell. Without memory for the note nothing is told.
+    pub(crate) fn set_lost(&self, span: Span, system: &dyn System) {
+        self.enter();
+        self.map.make_leaves(span, system);
+        self.map.each_known(span, |place, pages| {
+            place.set_claimed();
+            let _claimed = place.block().claim();
+            place.set_used();
+            place.block().settle_lost(pages);
+        });
+    }
+
+    /// Takes back those pages of one block that were offered, and tells of those that are lost.
+    ///
+    /// # Safety
+    /// As for [`unmark`](Self::unmark), with `adopted` for adopted, and the block is held or claimed.
     #[cold]
     unsafe fn take_back(
         &self,
         place: &Place<'_>,
         pages: Range<usize>,
-        span: Span,
+        adopted: &Pages,
         system: &dyn Fn() -> Option<&'static dyn System>,
-        tell: &mut dyn FnMut(usize),
+        found: &mut Found<'_>,
     ) -> Result<(), OsError> {
         let block = place.block();
-        let first =
-            (place.address() / PAGE_BYTES).cast_signed() - (span.address() / PAGE_BYTES).cast_signed();
-        let mut found = Found { first, intact: 0, lost: 0, tell };
         let marked = block.marked.among(pages.clone());
         let settled = marked.and(&block.settled.among(pages.clone()));
-        let offered = marked.and(&block.offered.among(pages.clone()));
-        let adopted = place.adopted();
-        let others = offered.without(&adopted);
+        let offered = marked.and(&block.offered.among(pages.clone())).without(&settled);
+        let others = offered.without(adopted);
         // Pages that are not adopted are all settled or offered, and few blocks have both kinds.
         let outcome = match system() {
-            Some(system) if !others.is_empty() => {
-                super::at_once::take_back(place, &others, system, &mut found)
-            }
+            Some(system) if !others.is_empty() => super::at_once::take_back(place, &others, system, found),
             _ => Ok(()),
         };
         // SAFETY: passed on from the caller.
-        unsafe { take_back_adopted(place, &offered.and(&adopted), &settled, pages, &mut found) };
+        unsafe { take_back_adopted(place, &offered.and(adopted), &settled, pages, found) };
         self.counters.rescued(found.intact);
         self.counters.lost(found.lost);
         outcome
@@ -101,7 +154,7 @@ impl Marks {
 /// Takes back adopted pages, and tells of settled ones that were lost.
 ///
 /// # Safety
-/// As for [`Marks::unmark`], and the block is held.
+/// As for [`Marks::unmark`], and the block is held or claimed.
 unsafe fn take_back_adopted(
     place: &Place<'_>,
     offered: &Pages,
@@ -113,7 +166,7 @@ unsafe fn take_back_adopted(
     for page in prefetched(memory, pages) {
         if settled.contains(page) {
             if notes.get(page) == Page::Lost {
-                found.lose(page);
+                (found.tell)(page);
             }
         } else if offered.contains(page) {
             // SAFETY: adopted memory is readable and writable; nobody stores to it but the owner of the page, who is the

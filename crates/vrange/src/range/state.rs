@@ -231,13 +231,57 @@ impl State {
         self.0.store(Phase::Empty as u64, Ordering::Release);
     }
 
-    /// Makes a free slot one that holds nothing. Several threads may try; whatever it is besides free, it stays.
+    /// Holds a block of marked pages: a pin of a state that stands for many pages, each of which has a record of its own of
+    /// whether it is offered. So nothing has to be rescued, and only a claim is in the way, whose owner is asked to hurry.
     #[inline]
-    pub(crate) fn occupy(&self) {
-        if self.glance().phase() == Phase::Free {
-            // Release pairs with the Acquire of every claim, as in `publish`. Relaxed on failure: somebody else did it.
-            let (free, empty) = (Phase::Free as u64, Phase::Empty as u64);
-            let _ = self.0.compare_exchange(free, empty, Ordering::Release, Ordering::Relaxed);
+    #[must_use]
+    pub(crate) fn begin_hold(&self) -> bool {
+        let mut word = self.glance();
+        loop {
+            let next = match word.phase() {
+                Phase::Pinned if word.pins() == PINS_MAX => word,
+                Phase::Pinned => Word(word.0 + PIN),
+                phase if phase.is_claimed() && word.is_cancelled() => return false,
+                phase if phase.is_claimed() => Word(word.0 | CANCEL),
+                _ => word.with_phase(Phase::Pinned).with_pins(1),
+            };
+            // Acquire pairs with the Release in `unpin` and in the ends of claims: a holder sees what those before it wrote.
+            match self.exchange(word, next, Ordering::Acquire) {
+                Ok(()) => return !next.phase().is_claimed(),
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    /// Lets go of a block. In a child that was forked while the caller held it (from a signal handler, that is) it is not held
+    /// any more.
+    #[inline]
+    pub(crate) fn end_hold(&self, now: Generation) {
+        if self.glance().phase() == Phase::Pinned {
+            let (Unpin::StillPinned | Unpin::Volatile(_)) = self.unpin(now);
+        }
+    }
+
+    /// Claims a block for one thread, whatever is in it, unless somebody holds it.
+    pub(crate) fn begin_change(&self) -> BeginRelease {
+        match self.claim(Phase::Releasing, |word| !word.phase().is_claimed() && word.phase() != Phase::Pinned)
+        {
+            Ok(word) => BeginRelease::Claimed(word.phase()),
+            Err(word) if word.phase() == Phase::Pinned => BeginRelease::Pinned,
+            Err(_) => {
+                // Hurries a long offer or release; Relaxed: the claim itself comes later.
+                self.0.fetch_or(CANCEL, Ordering::Relaxed);
+                BeginRelease::Busy
+            }
+        }
+    }
+
+    /// In a child: whoever held or had claimed a block is a thread of the parent.
+    pub(crate) fn free_block_in_child(&self) {
+        let word = self.glance();
+        if word.phase() == Phase::Pinned || word.phase().is_claimed() {
+            // Relaxed: the child has one thread so far.
+            self.0.store(word.unclaimed(Phase::Volatile).with_pins(0).0, Ordering::Relaxed);
         }
     }
 

@@ -3,15 +3,13 @@
 //! A page that a pin found intact must be dirty, also where the program does not write to it by the processor: a device or the
 //! kernel that writes through a reference of its own leaves the page table as it was.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{Read, Write};
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
-use io_uring::{IoUring, opcode, types};
 use vrange::{Buffer, Heap, Pinned, WriteGuard};
 use vrange_os::PAGE_BYTES;
-use vrange_testing::skipped;
+use vrange_testing::{Ring, skipped};
 
 use crate::support::raw::Raw;
 use crate::support::{SIZES_PAGES, assert_filled, fill, filled, memory, quiet_heap};
@@ -106,45 +104,22 @@ fn c03_bytes_read_past_the_page_cache_are_not_lost() {
     nothing_is_lost_after(|guard| direct.read_exact_at(guard, 0).expect("all of it"));
 }
 
-/// Has the kernel read the file into memory that was registered with io_uring, and forgets the registration.
-fn read_registered(ring: &mut IoUring, file: &File, bytes: &mut [u8]) {
-    let vector = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
-    // SAFETY: the bytes are borrowed until the registration is taken back below.
-    unsafe { ring.submitter().register_buffers(&[vector]) }.expect("registered");
-    let length = u32::try_from(bytes.len()).expect("a short buffer");
-    let read = opcode::ReadFixed::new(types::Fd(file.as_raw_fd()), bytes.as_mut_ptr(), length, 0).build();
-    // SAFETY: the file and the bytes are borrowed until the completion below.
-    unsafe { ring.submission().push(&read) }.expect("room in the queue");
-    ring.submit_and_wait(1).expect("submitted");
-    let completion = ring.completion().next().expect("completed");
-    assert_eq!(completion.result(), i32::try_from(length).expect("a short buffer"));
-    ring.submitter().unregister_buffers().expect("unregistered");
-}
-
-fn io_uring() -> Option<IoUring> {
-    let ring = IoUring::new(2);
-    if let Err(error) = &ring {
-        skipped(&format!("no io_uring: {error}"));
-    }
-    ring.ok()
-}
-
 #[test]
 fn c03_bytes_read_through_io_uring_into_registered_memory_are_not_lost() {
-    let Some(mut ring) = io_uring() else { return };
+    let Some(mut ring) = Ring::new() else { return };
     let source = source(2);
-    nothing_is_lost_after(|guard| read_registered(&mut ring, source.as_file(), guard));
+    nothing_is_lost_after(|guard| ring.read_registered(source.as_file(), guard));
 }
 
 #[test]
 fn c03_control_registered_memory_that_was_only_looked_at_is_lost() {
-    let Some(mut ring) = io_uring() else { return };
+    let Some(mut ring) = Ring::new() else { return };
     let source = source(2);
     let mut raw = Raw::new(PAGES);
     fill(raw.bytes_mut(), 1);
     raw.advise(libc::MADV_FREE).expect("MADV_FREE");
     assert_eq!(raw.load_each_page(), PAGES, "every page is there");
-    read_registered(&mut ring, source.as_file(), raw.bytes_mut());
+    ring.read_registered(source.as_file(), raw.bytes_mut());
     assert_filled(raw.bytes(), 2);
     raw.take(0..PAGES);
     assert_eq!(raw.load_each_page(), 0, "the bytes that the kernel wrote went with the pages");

@@ -82,6 +82,28 @@ fn no_call_that_an_allocator_makes_allocates() {
     assert_eq!(lost, PAGES / 2 + 500 - 10);
 }
 
+/// The first of each in a process, on memory that is not adopted.
+#[test]
+fn the_first_call_of_a_process_does_not_allocate_either() {
+    vrange_testing::in_child(|| {
+        let mapping = Mapping::new(100);
+        mapping.fill(0..100, 1);
+        let (base, bytes) = (mapping.base(), 100 * PAGE_BYTES);
+        let in_calls = allocations(|| {
+            // SAFETY: memory of the test, which does not touch it meanwhile.
+            unsafe { raw::mark(base, bytes) }.expect("marked at once");
+            // SAFETY: as above.
+            let _ = unsafe { raw::unmark(base, bytes) }.expect("unmarked");
+            // SAFETY: as above.
+            unsafe { raw::unmark_now(base, bytes) }.expect("unmarked");
+            // SAFETY: as above; its end is told.
+            unsafe { raw::adopt(base, bytes) }.expect("adopted");
+            raw::forget(base, bytes).expect("forgotten");
+        });
+        assert_eq!(in_calls, 0);
+    });
+}
+
 /// The control: the count sees an allocation.
 #[test]
 fn control_an_allocation_is_seen() {

@@ -1,9 +1,10 @@
 //! Marks on memory that the library knows nothing of: offered at once, looked at only through the kernel.
 
 use rustix::mm::MprotectFlags;
+use rustix::process::{Resource, Rlimit, setrlimit};
 use vrange::{ErrorKind, raw};
 use vrange_os::PAGE_BYTES;
-use vrange_testing::drain_processors;
+use vrange_testing::{drain_processors, in_child};
 
 use crate::support::Mapping;
 
@@ -101,4 +102,115 @@ fn memory_that_cannot_be_read_can_be_marked() {
     memory.take(0..4);
     assert_eq!(memory.unmark(0..4), [2, 3]);
     memory.assert_filled(0..2, 1);
+}
+
+/// Memory that was marked and then given back unseen, and is now something else: what was noted of it is not believed.
+#[test]
+fn c05_a_second_mark_looks_again() {
+    // Never written; all zeros; with contents.
+    for before in [None, Some(0), Some(1)] {
+        let old = Mapping::new(16);
+        if let Some(seed) = before {
+            (0..16).for_each(|page| old.write(page, seed));
+        }
+        old.mark(0..16);
+        let base = old.leak();
+        // SAFETY: the test's own.
+        unsafe { rustix::mm::munmap(base.cast(), 16 * PAGE_BYTES) }.expect("to be unmapped");
+        let new = Mapping::at(base, 16);
+        new.fill(0..16, 100);
+        new.mark_and_drain(0..16);
+        new.take(0..4);
+        assert_eq!(new.unmark(0..16), [0, 1, 2, 3], "{before:?}");
+        new.take(0..16);
+        new.assert_filled(4..16, 100);
+    }
+}
+
+#[test]
+fn c03_a_second_mark_forgets_no_loss() {
+    let memory = Mapping::new(16);
+    memory.fill(0..16, 1);
+    memory.mark_and_drain(0..8);
+    memory.take(0..4);
+    memory.mark_and_drain(0..16);
+    memory.take(8..10);
+    assert_eq!(memory.unmark(0..16), [0, 1, 2, 3, 8, 9]);
+}
+
+/// The kernel refuses a later part of the range.
+#[test]
+fn c06_a_refused_mark_leaves_earlier_marks_alone() {
+    let memory = Mapping::new(16);
+    memory.fill(0..16, 1);
+    memory.mark_and_drain(0..4);
+    memory.take(0..2);
+    let (start, bytes) = (memory.at_page(10), PAGE_BYTES);
+    // SAFETY: memory of the test.
+    unsafe { rustix::mm::mlock(start.cast(), bytes) }.expect("to be locked");
+    // SAFETY: as above; not used until it is unmarked.
+    let refused = unsafe { raw::mark(memory.base(), 16 * PAGE_BYTES) };
+    assert_eq!(refused.expect_err("locked").kind(), ErrorKind::NotMarkable);
+    let take_others = || [4..10, 11..16].into_iter().for_each(|pages| memory.take(pages));
+    take_others();
+    memory.assert_filled(4..16, 1);
+    assert_eq!(memory.unmark(0..16), [0, 1]);
+    take_others();
+    memory.assert_filled(2..16, 1);
+}
+
+#[test]
+fn c14_without_memory_for_notes_nothing_is_marked() {
+    in_child(|| {
+        // Far from everything else, so that its notes need memory of their own.
+        let memory = Mapping::at(std::ptr::without_provenance_mut(0x20_0000_0000), 16);
+        memory.fill(0..16, 1);
+        // SAFETY: a mark elsewhere, for what is opened at the first.
+        let _ = unsafe { raw::mark(Mapping::new(1).leak(), PAGE_BYTES) };
+        setrlimit(Resource::As, Rlimit { current: Some(64 << 20), maximum: Some(64 << 20) })
+            .expect("a limit");
+        // SAFETY: memory of the test.
+        let refused = unsafe { raw::mark(memory.base(), 16 * PAGE_BYTES) };
+        assert_eq!(refused.expect_err("no memory").kind(), ErrorKind::OutOfMemory);
+        memory.take(0..16);
+        memory.assert_filled(0..16, 1);
+    });
+}
+
+/// Whatever the length, an answer comes at once.
+#[test]
+fn a_length_past_all_memory_is_an_error() {
+    // The ranges reach over everything else that is mapped.
+    in_child(|| {
+        let memory = Mapping::new(4);
+        memory.fill(0..4, 1);
+        for bytes in [1 << 44, 1 << 47, 1 << 62] {
+            // SAFETY: nothing is marked.
+            let outcome = unsafe { raw::unmark(memory.base(), bytes) };
+            assert!(!outcome.expect("nothing is marked").is_purged());
+            assert!(!raw::is_adopted(memory.base(), bytes));
+        }
+        let above_all_that_is_mapped = std::ptr::without_provenance_mut(1 << 48);
+        for bytes in [PAGE_BYTES, 1 << 60] {
+            // SAFETY: there is nothing.
+            let outcome = unsafe { raw::mark(above_all_that_is_mapped, bytes) };
+            assert!(outcome.is_err(), "{bytes}");
+        }
+        memory.assert_filled(0..4, 1);
+    });
+}
+
+#[test]
+fn unmarking_what_was_marked_now_keeps_it() {
+    let memory = Mapping::new(8);
+    memory.fill(0..8, 1);
+    drain_processors();
+    // SAFETY: memory of the test.
+    unsafe { raw::mark_now(memory.base(), 8 * PAGE_BYTES) }.expect("a mark");
+    drain_processors();
+    // SAFETY: as above.
+    unsafe { raw::unmark_now(memory.base(), 4 * PAGE_BYTES) }.expect("to stay");
+    memory.take(0..8);
+    memory.assert_filled(0..4, 1);
+    assert_eq!(memory.read(5), 0);
 }

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use vrange::raw;
+use vrange_os::PAGE_BYTES;
 use vrange_testing::in_child;
 
 use crate::support::{Mapping, offer_all};
@@ -68,6 +69,101 @@ fn c09_what_another_process_maps_is_not_offered() {
         offer_all();
         memory.take(0..100);
         assert_eq!(memory.unmark(0..100).len(), 100);
+    });
+}
+
+/// Nothing was marked before the `fork`, so nobody noticed it.
+#[test]
+fn c09_what_was_shared_before_anything_was_marked_is_not_offered() {
+    in_child(|| {
+        let memory = Mapping::adopted(100);
+        memory.fill(0..100, 1);
+        let zeros = Mapping::adopted(10);
+        (0..10).for_each(|page| zeros.write(page, 0));
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("a connection");
+        // SAFETY: the child waits for the parent's end of the connection to close, and exits.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            drop(ours);
+            let _ = std::io::Read::read(&mut &theirs, &mut [0]);
+            // SAFETY: ends the child without the test harness's exit handlers.
+            unsafe { libc::_exit(0) };
+        }
+        drop(theirs);
+        memory.mark(0..100);
+        zeros.mark(0..10);
+        assert_eq!(raw::offer(u64::MAX).expect("an offer"), 10 * PAGE_BYTES as u64, "zeros alone");
+        memory.take(0..100);
+        assert_eq!(memory.unmark(0..100), []);
+        memory.assert_filled(0..100, 1);
+        drop(ours);
+        // SAFETY: waits for the child made above.
+        unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
+        memory.mark(0..100);
+        offer_all();
+        memory.take(0..100);
+        assert_eq!(memory.unmark(0..100).len(), 100, "the parent has it alone now");
+    });
+}
+
+/// As an allocator has it: a lock that its `fork` handlers take, and under which marks are made.
+static ALLOCATOR: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn lock() {
+    // Acquire pairs with the Release in `unlock`.
+    while ALLOCATOR.swap(true, Ordering::Acquire) {
+        std::thread::yield_now();
+    }
+}
+
+extern "C" fn unlock() {
+    // Release pairs with the Acquire in `lock`.
+    ALLOCATOR.store(false, Ordering::Release);
+}
+
+#[test]
+fn c09_marks_under_a_lock_that_fork_handlers_take_do_not_deadlock() {
+    in_child(|| {
+        // SAFETY: ends this process if it hangs.
+        unsafe { libc::alarm(60) };
+        // Before the library's own, as an allocator's are.
+        // SAFETY: functions of the program.
+        let registered = unsafe { libc::pthread_atfork(Some(lock), Some(unlock), Some(unlock)) };
+        assert_eq!(registered, 0);
+        let memory = Mapping::adopted(4000);
+        memory.fill(0..4000, 1);
+        memory.mark(3000..4000);
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // Relaxed: it only ends the loop.
+                while !over.load(Ordering::Relaxed) {
+                    lock();
+                    memory.mark(0..2000);
+                    memory.unmark(0..2000);
+                    // SAFETY: as its caller's.
+                    unsafe { raw::abandon(memory.at_page(1000), 1000 * PAGE_BYTES) }.expect("abandoned");
+                    // SAFETY: the same mapping still.
+                    unsafe { raw::adopt(memory.at_page(1000), 1000 * PAGE_BYTES) }.expect("adopted");
+                    unlock();
+                    // The lock is not fair: others are to have it, too.
+                    std::thread::sleep(std::time::Duration::from_micros(50));
+                }
+            });
+            for _ in 0..200 {
+                let child = in_fork(|| {
+                    lock();
+                    memory.mark(0..3000);
+                    assert_eq!(memory.unmark(0..3000), []);
+                    unlock();
+                });
+                if !child {
+                    over.store(true, Ordering::Relaxed);
+                }
+                assert!(child, "the child found something wrong");
+            }
+            over.store(true, Ordering::Relaxed);
+        });
     });
 }
 

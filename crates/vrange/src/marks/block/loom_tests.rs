@@ -115,6 +115,57 @@ fn a_mark_beside_an_offer_is_not_forgotten() {
     });
 }
 
+/// As `abandon` does it: the pages' marks end, for a thread that knows nothing of who marks them.
+fn abandon(memory: &Memory, page: usize) {
+    let _claimed = memory.block.claim();
+    memory.block.adopted.remove(page..page + 1);
+    if memory.block.offered.has_any(page..page + 1) {
+        // Relaxed: the claim has ordered the offer before this.
+        memory.takable[page].store(0, Ordering::Relaxed);
+    }
+    memory.block.forget_marks(page..page + 1);
+}
+
+#[test]
+fn no_page_can_be_taken_after_its_memory_was_abandoned() {
+    check(|| {
+        let memory = Arc::new(Memory::new());
+        memory.block.adopted.insert(0..2);
+        memory.mark(0);
+        let reclaimer = thread::spawn({
+            let memory = Arc::clone(&memory);
+            move || memory.offer()
+        });
+        abandon(&memory, 0);
+        memory.assert_not_takable(0);
+        reclaimer.join().expect("the model");
+        memory.assert_not_takable(0);
+    });
+}
+
+#[test]
+fn a_mark_beside_an_abandonment_is_deferred_or_refused() {
+    check(|| {
+        let memory = Arc::new(Memory::new());
+        memory.block.adopted.insert(0..2);
+        let other = thread::spawn({
+            let memory = Arc::clone(&memory);
+            move || abandon(&memory, 0)
+        });
+        let held = memory.block.hold();
+        let is_deferred = memory.block.adopted.has_all(0..1);
+        if is_deferred {
+            held.mark(0..1, Generation::from_ticks(1));
+        } else {
+            drop(held);
+        }
+        other.join().expect("the model");
+        // If it was deferred it came first, and the abandonment has ended it.
+        assert!(memory.block.marked.all().is_empty());
+        assert!(memory.block.adopted.has_all(1..2) && !memory.block.adopted.has_any(0..1));
+    });
+}
+
 /// The control: without holding the block, an offer that has read the marks goes on after the unmark.
 #[test]
 fn control_an_unmark_that_does_not_hold_the_block_is_found_out() {
