@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/shm.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -170,7 +171,7 @@ static void paired(size_t kept_pages, size_t needed_pages)
 static void reuse(size_t pages, size_t needed_pages)
 {
 	const size_t bytes = pages * PAGE;
-	for (int round = 0; round < 6; round++) {
+	for (int round = 0; round < 9; round++) {
 		char *memory = map(pages);
 		fill(memory, pages, 1);
 		CHECK(madvise(memory, bytes, MADV_VOLATILE) == 0);
@@ -206,6 +207,27 @@ static void reuse(size_t pages, size_t needed_pages)
 			free(reused);
 			reused = malloc(bytes);
 			break;
+		case 6: /* another mapping moves there */
+			reused = mremap(map(pages), bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, memory);
+			break;
+		case 7: { /* its pages move away, and it stays */
+			char *moved = mremap(memory, bytes, bytes, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, NULL);
+			CHECK(moved != MAP_FAILED);
+			for (size_t page = 0; page < pages; page++)
+				CHECK(is_filled(moved, page, 1));
+			CHECK(munmap(moved, bytes) == 0);
+			break;
+		}
+		case 8: { /* shared memory takes its place, and makes room for what nobody sees */
+			int segment = shmget(IPC_PRIVATE, bytes, IPC_CREAT | 0600);
+			CHECK(segment >= 0);
+			CHECK(shmat(segment, memory, SHM_REMAP) == memory);
+			CHECK(shmctl(segment, IPC_RMID, NULL) == 0);
+			CHECK(shmdt(memory) == 0);
+			reused = (char *)syscall(SYS_mmap, memory, bytes, PROT_READ | PROT_WRITE,
+						 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0L);
+			break;
+		}
 		}
 		CHECK(reused != MAP_FAILED && reused);
 		fill(reused, pages, 1000);
