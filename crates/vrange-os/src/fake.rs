@@ -161,6 +161,11 @@ impl System for Fake {
         Ok(())
     }
 
+    fn can_offer(&self) -> bool {
+        let refusals = self.lock().refusals;
+        !refusals.residency && refusals.offer_after_pages.is_none_or(|pages| pages > 0)
+    }
+
     fn has_swap(&self) -> bool {
         false
     }

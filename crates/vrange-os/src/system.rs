@@ -89,6 +89,10 @@ pub trait System: Send + Sync + std::fmt::Debug {
         visit: &mut dyn FnMut(std::ops::Range<usize>, Residency),
     ) -> Result<(), OsError>;
 
+    /// Can the calling thread offer anything at all: does the system tell what is in memory, and take offers? Tried on a page
+    /// made for it. What the system refuses for one range, because it is locked, say, it may take for another.
+    fn can_offer(&self) -> bool;
+
     /// Could a page that is in memory now be moved to swap later? One system call (`sysinfo(2)`).
     fn has_swap(&self) -> bool;
 

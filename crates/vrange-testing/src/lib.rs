@@ -3,6 +3,7 @@
 //! * [`MemoryGroup`] is a memory cgroup in which memory can be made short without troubling the machine;
 //! * [`Job`], [`Child`] and [`serve`] start the test program again as another process that does a job there;
 //! * [`in_child`] runs a test that changes its whole process in one of its own;
+//! * [`seccomp`] takes system calls away;
 //! * [`drain_processors`] has the kernel finish what it put off;
 //! * [`Ring`] writes to memory past its page table;
 //! * [`alone`] keeps tests that fill memory apart, [`scale`] says how long they run, and [`skipped`] says that one cannot
@@ -16,6 +17,7 @@ mod isolated;
 mod job;
 mod processors;
 mod ring;
+pub mod seccomp;
 
 pub use alone::{Alone, alone};
 pub use group::{MemoryGroup, ThrottledGroup};

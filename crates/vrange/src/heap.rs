@@ -38,7 +38,7 @@ impl HeapBuilder {
 
     /// The headroom, in bytes, that the reclaimer keeps: when less than this could be had at once, on the machine or in a
     /// memory cgroup, ranges are offered to the kernel. Default: by the size of each, 1/6 of a cgroup's limit up to
-    /// 40 MiB, more under a CPU quota. The largest reserve of a process's heaps counts.
+    /// 40 MiB, more under a CPU quota and where nothing can be offered. The largest reserve of a process's heaps counts.
     pub fn reserve(mut self, bytes: u64) -> Self {
         self.settings.reserve_bytes = Some(bytes);
         self

@@ -55,7 +55,7 @@ fn offers(machine: &Machine) -> Finding {
             "offers",
             "offers (MADV_FREE)",
             format!("no: {error}"),
-            "The kernel cannot be handed pages; the reclaimer drops them itself, and may come late for a fast program.",
+            "When memory gets short the reclaimer drops the coldest pages itself: more than needed, and maybe late for a fast program.",
         )
         .missing("Linux 4.5 or later is needed, and a seccomp filter must let madvise pass"),
     }
@@ -96,7 +96,8 @@ fn residency(machine: &Machine) -> Finding {
             TOPIC,
             TITLE,
             format!("no: {error}"),
-            "Pages cannot be offered, since what they held could not be told later. The reclaimer drops them itself.",
+            "Pages cannot be offered, since what they held could not be told later. When memory gets short the reclaimer \
+             drops the coldest itself: more than needed, and maybe late for a fast program.",
         )
         .missing("make /proc/self/pagemap readable: mount /proc, and let the container's profile pass it"),
     }

@@ -4,7 +4,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::OnceLock;
 
 use rustix::io::Errno;
-use rustix::mm::{Advice, madvise};
+use rustix::mm::{Advice, madvise, munlock};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
 use crate::process::PerProcess;
@@ -58,21 +58,18 @@ impl Caller {
 
     /// Tries each form on a page of its own.
     fn find_support(&self) -> AdviceSupport {
-        let page = match super::mapping::reserve(1, Placement::SmallPages, false) {
-            Ok(page) => page,
-            Err(error) => return AdviceSupport { offer: Err(error), vectored: None },
-        };
-        let span = page.span();
-        // SAFETY: a page mapped for this purpose; it holds nothing.
-        let offer = unsafe { offer_one(span) };
-        let forms = [Vectored::PidfdSelf, Vectored::Descriptor];
-        let vectored = forms.into_iter().find(|form| {
-            // SAFETY: as above.
-            offer.is_ok() && unsafe { self.offer_vector(*form, &[span]) }.is_ok_and(|pages| pages == 1)
+        let mut vectored = None;
+        let offer = on_scratch_page(|span| {
+            // SAFETY: a page mapped for this purpose; it holds nothing.
+            unsafe { offer_one(span) }?;
+            let forms = [Vectored::PidfdSelf, Vectored::Descriptor];
+            vectored = forms.into_iter().find(|form| {
+                // SAFETY: as above.
+                unsafe { self.offer_vector(*form, &[span]) }.is_ok_and(|pages| pages == 1)
+            });
+            Ok(())
         });
-        // SAFETY: nobody else knows the page.
-        unsafe { super::mapping::unmap(&page) };
-        AdviceSupport { offer, vectored }
+        AdviceSupport { offer: offer.and_then(|outcome| outcome), vectored }
     }
 
     /// See [`System::offer`](crate::System::offer).
@@ -139,6 +136,21 @@ impl Caller {
             Err(_) => Err(OsError::new(OFFER_VECTOR, last_errno())),
         }
     }
+}
+
+/// Tries something on a page made for it, which is gone afterwards. The page is not locked, even in a process that has all its
+/// memory locked: what is to be found out is what the kernel takes, not what this process has forbidden itself.
+///
+/// # Errors
+/// There is no address space for the page.
+pub(super) fn on_scratch_page<T>(attempt: impl FnOnce(Span) -> T) -> Result<T, OsError> {
+    let page = super::mapping::reserve(1, Placement::SmallPages, false)?;
+    // SAFETY: changes no contents. A failure means that a filter forbids the call; memory is rarely locked there.
+    let _ = unsafe { munlock(page.base().cast(), page.span().bytes()) };
+    let outcome = attempt(page.span());
+    // SAFETY: nobody else knows the page.
+    unsafe { super::mapping::unmap(&page) };
+    Ok(outcome)
 }
 
 /// `prctl(PR_SET_MEMORY_MERGE)` opens mappings to KSM that had been closed to it when they were made. An offered page

@@ -70,6 +70,16 @@ impl System for Linux {
         self.residency.read(span, sharing, visit)
     }
 
+    fn can_offer(&self) -> bool {
+        let tried = advice::on_scratch_page(|page| {
+            self.residency.read(page, false, &mut |_, _| {})?;
+            // SAFETY: a page mapped for this purpose; it holds nothing.
+            unsafe { advice::offer_unmerged(page) }
+        });
+        // Where it cannot be tried, nothing speaks against it.
+        tried.map_or(true, |outcome| outcome.is_ok())
+    }
+
     fn has_swap(&self) -> bool {
         rustix::system::sysinfo().totalswap != 0
     }

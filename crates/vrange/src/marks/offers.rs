@@ -103,7 +103,7 @@ impl Marks {
         if block.state.begin_offer(seen).is_none() {
             return;
         }
-        let mut offer = Offer { marks: self, place, system, pages: 0, refused_by: None, unreadable: false };
+        let mut offer = Offer { marks: self, place, system, pages: 0, refused_by: None };
         let fresh = offer.offerable();
         for piece in [0..PIECE_PAGES, PIECE_PAGES..BLOCK_PAGES] {
             let mut runs = fresh.and(&Pages::of(piece)).runs(PIECE_PAGES).peekable();
@@ -116,7 +116,6 @@ impl Marks {
         total.pages += offer.pages;
         total.ranges += usize::from(offer.pages > 0);
         total.refused_by = total.refused_by.or(offer.refused_by);
-        total.unreadable |= offer.unreadable;
         if offer.is_over() || !block.fresh().and(&place.adopted()).is_empty() {
             // So that others are tried before it is looked at again.
             block.state.make_youngest(Inner::now());
@@ -271,12 +270,11 @@ struct Offer<'a> {
     /// Pages in memory that were offered.
     pages: usize,
     refused_by: Option<OsError>,
-    unreadable: bool,
 }
 
 impl Offer<'_> {
     fn is_over(&self) -> bool {
-        self.unreadable || self.refused_by.is_some()
+        self.refused_by.is_some()
     }
 
     /// Fresh pages that may be offered: those of adopted memory that no other process maps. Nothing tells of every `fork`, and
@@ -291,7 +289,7 @@ impl Offer<'_> {
                 shared.insert(found);
             }
         });
-        self.unreadable |= read.is_err();
+        self.refused_by = read.err();
         let mut kept = Pages::NONE;
         for page in fresh.and(&shared).runs(BLOCK_PAGES).flatten() {
             // SAFETY: the block is claimed, and adopted memory is readable.
@@ -311,8 +309,8 @@ impl Offer<'_> {
         // Notes of an earlier mark say nothing of this one.
         runs.iter().for_each(|run| notes.forget(run.clone()));
         // SAFETY: the block is claimed, and adopted memory is readable.
-        if unsafe { note(self.system, &mut parts) }.is_err() {
-            self.unreadable = true;
+        if let Err(error) = unsafe { note(self.system, &mut parts) } {
+            self.refused_by = Some(error);
             return;
         }
         // Before the call: in a child forked during it, these pages may have been offered.

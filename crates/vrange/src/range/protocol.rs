@@ -61,10 +61,9 @@ pub(crate) struct OfferTotal {
     pub(crate) ranges: usize,
     /// Pages in memory that the kernel may take now.
     pub(crate) pages: usize,
-    /// The first refusal of the system, if there was one. Refused ranges keep their contents.
+    /// The first refusal of the system, to offer or to tell what is in memory, if there was one. Refused ranges keep their
+    /// contents.
     pub(crate) refused_by: Option<OsError>,
-    /// Residency could not be read: nothing can be offered, only released.
-    pub(crate) unreadable: bool,
     /// The system refused again and again, so the last ranges were not tried.
     pub(crate) gave_up: bool,
 }
@@ -75,7 +74,6 @@ impl OfferTotal {
         self.ranges += more.ranges;
         self.pages += more.pages;
         self.refused_by = self.refused_by.or(more.refused_by);
-        self.unreadable |= more.unreadable;
         self.gave_up |= more.gave_up;
     }
 }
@@ -183,7 +181,6 @@ impl Protocol<'_> {
         }
         // SAFETY: the ranges are claimed.
         if let Err(error) = unsafe { note(self.system, &mut parts) } {
-            total.unreadable = true;
             claims.iter().for_each(|claim| self.put_back(claim));
             return Some(error);
         }
@@ -223,7 +220,6 @@ impl Protocol<'_> {
             let resident = match unsafe { self.note_unnoted(slot, piece.clone(), claim.offered_before) } {
                 Ok(resident) => resident,
                 Err(error) => {
-                    total.unreadable = true;
                     self.put_back(&claim);
                     return Some(error);
                 }

@@ -18,13 +18,18 @@ use crate::sync::thread;
 
 /// Offered in one turn, before the level is read again and a `fork` may get in between.
 const OFFER_STEP_BYTES: u64 = 64 << 20;
-/// Released in one go, before the level is read again: many processes may be releasing for the same one.
+/// Released in one go, before the level is read again: many processes may be releasing for the same one, and what is released
+/// is lost.
 const RELEASE_STEP_BYTES: u64 = 1 << 20;
+/// Where nothing can be offered, one in this many of the bytes that are missing is released in one go, if that is more: as many
+/// processes may act on the same reading without releasing too much. With 1 MiB always, groups were killed here.
+const RELEASED_SHARE: u64 = 8;
 /// Free memory is offered when it has been left alone for this long.
 const FREE_CONTENT_OFFERED_AFTER: Duration = Duration::from_millis(100);
 /// How often a heap of free memory is looked at.
 const FREE_CONTENT_WAIT: Duration = Duration::from_millis(250);
-/// How often it is looked whether the process was moved to another cgroup, and whether ages need to be cut.
+/// How often it is looked whether the process was moved to another cgroup, what the system takes, and whether ages need to be
+/// cut.
 const RARE: Duration = Duration::from_secs(2);
 
 /// What one turn did, and when the next is due.
@@ -98,14 +103,7 @@ impl Cycle {
         let mut step = Step { wait: need.wait, ..Step::default() };
         // Offers first: they make headroom. Releases only make what is offered quicker to have.
         if need.offer_bytes > 0 {
-            let bytes = need.offer_bytes.min(OFFER_STEP_BYTES);
-            let offered = selection::offer_coldest(&mut self.picks, pools, bytes);
-            step.offered_bytes += offered.bytes;
-            if offered.unreadable {
-                step.released_bytes +=
-                    selection::release_coldest(&mut self.picks, pools, bytes - offered.bytes.min(bytes))
-                        .bytes;
-            }
+            self.make_headroom(pools, need.offer_bytes.min(OFFER_STEP_BYTES), &mut step);
         }
         if let Some(target) = need.release {
             step.released_bytes += self.release_ahead(pools, target);
@@ -124,6 +122,23 @@ impl Cycle {
         };
         step.wait = self.jitter.shorten(step.wait);
         step
+    }
+
+    /// Offers the coldest. Where nothing can be offered at all, they are released instead, which every kernel can do: one small
+    /// step, after which the next turn reads the level again. What is refused for a reason of its own, such as locked memory,
+    /// is kept.
+    fn make_headroom(&mut self, pools: &[Arc<dyn Pool>], bytes: u64, step: &mut Step) {
+        if self.reserve.can_offer {
+            let offered = selection::offer_coldest(&mut self.picks, pools, bytes);
+            step.offered_bytes += offered.bytes;
+            if offered.was_refused {
+                self.reserve.can_offer = can_offer(pools);
+            }
+        }
+        if !self.reserve.can_offer {
+            let bytes = (bytes / RELEASED_SHARE).max(RELEASE_STEP_BYTES);
+            step.released_bytes += selection::release_coldest(&mut self.picks, pools, bytes).bytes;
+        }
     }
 
     /// In a child made by `fork`, some of the open files speak of the parent.
@@ -207,7 +222,13 @@ impl Cycle {
     fn see_to_free_content(&mut self, pools: &[Arc<dyn Pool>], step: &mut Step) {
         for pool in pools {
             if let Content::Free { decay } = pool.content() {
-                let offer_ticks = self.ticks.of(FREE_CONTENT_OFFERED_AFTER.min(decay));
+                // A range whose offer is refused counts as just used, and would never be old enough to be released.
+                let offer_after = if self.reserve.can_offer {
+                    FREE_CONTENT_OFFERED_AFTER.min(decay)
+                } else {
+                    Duration::MAX
+                };
+                let offer_ticks = self.ticks.of(offer_after);
                 selection::let_decay(&**pool, offer_ticks, self.ticks.of(decay));
                 step.wait = step.wait.min(FREE_CONTENT_WAIT);
             }
@@ -216,6 +237,9 @@ impl Cycle {
 
     fn rarely(&mut self, pools: &[Arc<dyn Pool>]) {
         self.ticks.measure();
+        // Before the first refusal, since every range that is refused loses its place in the order. And again, since a lack of
+        // descriptors passes.
+        self.reserve.can_offer = can_offer(pools);
         if let Some(readers) = &mut self.readers {
             if readers.moved() {
                 *readers = Readers::open(&self.root);
@@ -225,6 +249,10 @@ impl Cycle {
         let now = Inner::now();
         pools.iter().for_each(|pool| pool.cut_ages(now));
     }
+}
+
+fn can_offer(pools: &[Arc<dyn Pool>]) -> bool {
+    pools.iter().all(|pool| pool.can_offer())
 }
 
 fn totals(pools: &[Arc<dyn Pool>]) -> Totals {
@@ -285,7 +313,7 @@ impl TickRate {
     }
 
     fn of(&self, duration: Duration) -> u64 {
-        let ticks = duration.as_micros() * u128::from(self.ticks_per_second) / 1_000_000;
+        let ticks = duration.as_micros().saturating_mul(u128::from(self.ticks_per_second)) / 1_000_000;
         u64::try_from(ticks).unwrap_or(u64::MAX)
     }
 }

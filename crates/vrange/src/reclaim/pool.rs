@@ -63,6 +63,9 @@ pub(crate) trait Pool: Send + Sync + fmt::Debug {
     /// The headroom that the owner asked for.
     fn reserve_bytes(&self) -> Option<u64>;
 
+    /// Can the calling thread offer anything at all?
+    fn can_offer(&self) -> bool;
+
     /// Calls `visit` with each range that is volatile or offered.
     fn each_unused(&self, visit: &mut dyn FnMut(Unused));
 
@@ -111,6 +114,10 @@ impl Pool for Inner {
 
     fn reserve_bytes(&self) -> Option<u64> {
         self.settings.reserve_bytes
+    }
+
+    fn can_offer(&self) -> bool {
+        self.protocol().system.can_offer()
     }
 
     fn each_unused(&self, visit: &mut dyn FnMut(Unused)) {
@@ -187,6 +194,10 @@ impl Pool for MarkedMemory {
 
     fn reserve_bytes(&self) -> Option<u64> {
         None
+    }
+
+    fn can_offer(&self) -> bool {
+        self.system.can_offer()
     }
 
     fn each_unused(&self, visit: &mut dyn FnMut(Unused)) {

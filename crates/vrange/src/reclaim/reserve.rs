@@ -85,6 +85,9 @@ pub(crate) struct Reserve {
     pub(crate) wanted_bytes: Option<u64>,
     /// Processor time that our cgroups grant, in processors.
     pub(crate) cpu_quota: Option<f64>,
+    /// Does the system take offers? If not, all headroom is memory that the reclaimer has released in time: the kernel takes
+    /// nothing in the thread that needs memory, so it has to begin earlier.
+    pub(crate) can_offer: bool,
     processors: u64,
     /// How late the reclaimer wakes up on this machine, of late: the worst, fading.
     lateness: Duration,
@@ -97,6 +100,7 @@ impl Reserve {
         Self {
             wanted_bytes: None,
             cpu_quota: None,
+            can_offer: true,
             processors: processors.max(1) as u64,
             lateness: Duration::ZERO,
             last_unreclaimable: [None; MAX_LEVELS],
@@ -114,7 +118,10 @@ impl Reserve {
         let usual_bytes = self.wanted_bytes.unwrap_or(by_size).min(level.limit_bytes / 2);
         let low_bytes = match self.wanted_bytes {
             Some(_) => usual_bytes,
-            None => (by_size + self.throttled_bytes() + self.missed_bytes()).min(level.limit_bytes / 2),
+            None => {
+                let usual_bytes = if self.can_offer { by_size } else { 2 * by_size };
+                (usual_bytes + self.throttled_bytes() + self.missed_bytes()).min(level.limit_bytes / 2)
+            }
         };
         let high_bytes = low_bytes + low_bytes * 2 / 5;
         // Offering early costs nothing but time, so a late reclaimer offers more. What is released is lost.
@@ -286,6 +293,15 @@ mod tests {
         assert_eq!(reserve.marks(&group(512, 100)).free_bytes, 20 * MIB, "offers make up for it, not losses");
         (0..2000).for_each(|_| reserve.note_lateness(Duration::ZERO));
         assert_eq!(reserve.marks(&group(512, 100)).low_bytes, 40 * MIB);
+    }
+
+    #[test]
+    fn where_nothing_can_be_offered_the_reserve_is_twice_as_large() {
+        let mut reserve = Reserve::new(2);
+        reserve.can_offer = false;
+        let marks = reserve.marks(&group(512, 100));
+        assert_eq!((marks.low_bytes, marks.high_bytes), (80 * MIB, 112 * MIB));
+        assert_eq!(reserve.marks(&group(6, 5)).low_bytes, 3 * MIB, "not more than half");
     }
 
     #[test]

@@ -167,10 +167,10 @@ fn each(pools: &[impl AsPool], phase: Phase, mut visit: impl FnMut(usize, &dyn P
 pub(crate) struct Yield {
     /// Bytes of memory offered or released.
     pub(crate) bytes: u64,
-    /// The page table cannot be read, so nothing can be offered, only released.
-    pub(crate) unreadable: bool,
-    /// The system refuses: trying again at once is useless.
-    pub(crate) refused: bool,
+    /// The system refused a range.
+    pub(crate) was_refused: bool,
+    /// It did so again and again: trying again at once is useless.
+    pub(crate) gave_up: bool,
 }
 
 /// Offers the ranges that go first until `wanted_bytes` bytes in memory are offered, or none is left.
@@ -178,7 +178,7 @@ pub(crate) fn offer_coldest(picks: &mut Picks, pools: &[impl AsPool], wanted_byt
     let mut total = Yield::default();
     // Bytes picked that could not be offered now, because they were pinned meanwhile or another process uses them.
     let mut kept_bytes = 0;
-    while total.bytes < wanted_bytes && !total.refused {
+    while total.bytes < wanted_bytes && !total.gave_up {
         picks.pick(pools, Phase::Volatile, (wanted_bytes - total.bytes).saturating_add(kept_bytes));
         let left_bytes = wanted_bytes - total.bytes;
         let round = offer_picked(picks, pools, left_bytes, &mut total);
@@ -229,9 +229,9 @@ fn offer_picked(picks: &Picks, pools: &[impl AsPool], wanted_bytes: u64, total: 
         round.ranges += offered.ranges;
         let kept = group.iter().filter(|pick| pool.is_kept(pick.number));
         round.kept_bytes += kept.map(|pick| pick.bytes).sum::<u64>();
-        total.refused |= offered.gave_up;
-        total.unreadable |= offered.unreadable;
-        if offered_bytes >= wanted_bytes || total.refused {
+        total.was_refused |= offered.refused_by.is_some();
+        total.gave_up |= offered.gave_up;
+        if offered_bytes >= wanted_bytes || total.gave_up {
             break;
         }
     }
@@ -248,8 +248,8 @@ pub(crate) fn offer_down_to(heap: &Inner, left_bytes: u64) -> u64 {
             return unoffered;
         }
         // Ranges may be longer than what is in memory of them, so progress is counted in ranges' lengths here.
-        let refused = offer_coldest(&mut picks, &[heap], unoffered - left_bytes).refused;
-        if refused || unoffered_bytes(heap) >= unoffered {
+        let gave_up = offer_coldest(&mut picks, &[heap], unoffered - left_bytes).gave_up;
+        if gave_up || unoffered_bytes(heap) >= unoffered {
             return unoffered_bytes(heap);
         }
     }

@@ -15,6 +15,7 @@ mod c10_ksm;
 mod c11;
 mod c12;
 mod c14;
+mod c14_last_step;
 mod footprint;
 mod manners;
 mod support;

@@ -1,7 +1,7 @@
 //! A program that keeps data in volatile buffers, and checks what it finds in them.
 //!
 //! Its words: `bytes=`, `buffer=` (bytes of one buffer), `reserve=`, `max_unoffered=`, `care=` (see [`Care`]), and those of
-//! [`crate::outside`].
+//! [`outside::change`].
 //!
 //! | it hears | it does | it says |
 //! |---|---|---|

@@ -1,11 +1,11 @@
-//! What a process can see of the cgroups it is in, made less. For child processes only.
+//! What a process can see of the cgroups it is in, and what the kernel does for it, made less. For child processes only.
 
 use std::ffi::{CStr, CString};
 use std::io;
 
 use vrange_os::cgroup::{Controller, Hierarchies, Version};
 use vrange_os::kernel_file::Root;
-use vrange_testing::Talk;
+use vrange_testing::{Talk, seccomp};
 
 /// Does what the words `cgroups=hidden`, `cgroups=read_only` or `cgroups=own_only` say, for the calling thread and those that
 /// it starts.
@@ -13,12 +13,25 @@ use vrange_testing::Talk;
 /// * `hidden`: an empty file system lies over `/sys/fs/cgroup`, as in a careless container;
 /// * `read_only`: nothing can be written there, as in a careful one;
 /// * `own_only`: a cgroup namespace, and a mount that begins at our own group, as in any container: limits above are hidden.
+///
+/// And what the words `withheld=offers` or `withheld=page_table` say:
+///
+/// * `offers`: `MADV_FREE` is refused, as by a kernel that does not know it;
+/// * `page_table`: what is in memory cannot be read.
 pub(crate) fn change(talk: &Talk) {
-    let Some(what) = talk.option("cgroups") else { return };
-    // SAFETY: gives this thread a mount table of its own.
-    answer(unsafe { libc::unshare(libc::CLONE_NEWNS) }).expect("a mount namespace");
-    // Mounts made here must not be seen outside.
-    mount(c"none", c"/", None, libc::MS_REC | libc::MS_PRIVATE, None).expect("private mounts");
+    if let Some(what) = talk.option("cgroups") {
+        show_less(what);
+    }
+    match talk.option("withheld") {
+        None => {}
+        Some("offers") => refuse_offers(),
+        Some("page_table") => hide_page_table().expect("a mount over the page table's file"),
+        Some(other) => panic!("unknown: {other}"),
+    }
+}
+
+fn show_less(what: &str) {
+    own_mounts().expect("a mount namespace");
     match what {
         "hidden" => mount(c"none", c"/sys/fs/cgroup", Some(c"tmpfs"), 0, None),
         "read_only" => make_read_only(),
@@ -26,6 +39,27 @@ pub(crate) fn change(talk: &Talk) {
         other => panic!("unknown: {other}"),
     }
     .unwrap_or_else(|error| panic!("{what}: {error}"));
+}
+
+fn own_mounts() -> io::Result<()> {
+    // SAFETY: gives this thread a mount table of its own.
+    answer(unsafe { libc::unshare(libc::CLONE_NEWNS) })?;
+    // Mounts made here must not be seen outside.
+    mount(c"none", c"/", None, libc::MS_REC | libc::MS_PRIVATE, None)
+}
+
+fn refuse_offers() {
+    /// The argument of `madvise` that says what is advised.
+    const ADVICE: usize = 2;
+    let offer = u32::try_from(libc::MADV_FREE).expect("a small number");
+    seccomp::refuse_with(libc::SYS_madvise, ADVICE, offer, libc::EINVAL);
+    seccomp::refuse(libc::SYS_process_madvise, libc::EINVAL);
+}
+
+/// A file with nothing in it lies over `/proc/self/pagemap`.
+fn hide_page_table() -> io::Result<()> {
+    own_mounts()?;
+    mount(c"/dev/null", c"/proc/self/pagemap", None, libc::MS_BIND, None)
 }
 
 /// Each of the hierarchies is a mount of its own; that of memory is the one that matters.

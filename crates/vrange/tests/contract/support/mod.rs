@@ -5,12 +5,12 @@ pub(crate) mod environment;
 pub(crate) mod group;
 pub(crate) mod memory;
 pub(crate) mod raw;
-pub(crate) mod seccomp;
 
 use std::collections::BTreeSet;
 
 use vrange::{Buffer, Heap, HeapBuilder, LostBytes, Pinned, Reclaimer};
 use vrange_os::PAGE_BYTES;
+pub(crate) use vrange_testing::seccomp;
 
 /// Sizes in pages at which the engine takes different ways: the page map in the slot (up to 32), several words of it, more
 /// than one piece of an offer (256), and huge pages (512 and more).

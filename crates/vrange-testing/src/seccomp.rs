@@ -21,26 +21,38 @@ struct Data {
 }
 
 /// From now on every system call but these kills the process.
-pub(crate) fn allow_only(calls: &[i64]) {
+///
+/// # Panics
+/// The kernel has no filters.
+pub fn allow_only(calls: &[i64]) {
     let rules =
         calls.iter().map(|call| Rule { call: *call, argument: None, action: libc::SECCOMP_RET_ALLOW });
     install(&rules.collect::<Vec<_>>(), libc::SECCOMP_RET_KILL_PROCESS);
 }
 
 /// From now on these system calls kill the process.
-pub(crate) fn forbid(calls: &[i64]) {
+///
+/// # Panics
+/// As for [`allow_only`].
+pub fn forbid(calls: &[i64]) {
     let rules =
         calls.iter().map(|call| Rule { call: *call, argument: None, action: libc::SECCOMP_RET_KILL_PROCESS });
     install(&rules.collect::<Vec<_>>(), libc::SECCOMP_RET_ALLOW);
 }
 
 /// From now on this system call answers with an error number.
-pub(crate) fn refuse(call: i64, errno: i32) {
+///
+/// # Panics
+/// As for [`allow_only`].
+pub fn refuse(call: i64, errno: i32) {
     install(&[Rule { call, argument: None, action: errno_action(errno) }], libc::SECCOMP_RET_ALLOW);
 }
 
 /// As [`refuse`], but only where the argument with this number has this value.
-pub(crate) fn refuse_with(call: i64, argument: usize, value: u32, errno: i32) {
+///
+/// # Panics
+/// As for [`allow_only`].
+pub fn refuse_with(call: i64, argument: usize, value: u32, errno: i32) {
     let rule = Rule { call, argument: Some((argument, value)), action: errno_action(errno) };
     install(&[rule], libc::SECCOMP_RET_ALLOW);
 }
