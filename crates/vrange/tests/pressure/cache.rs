@@ -1,7 +1,7 @@
 //! A program that keeps data in volatile buffers, and checks what it finds in them.
 //!
-//! Its words: `bytes=`, `buffer=` (bytes of one buffer), `reserve=`, `max_unoffered=`, `care=` (see [`Care`]), and those of
-//! [`outside::change`].
+//! Its words: `bytes=`, `buffer=` (bytes of one buffer), `reserve=`, `max_unoffered=`, `care=` (see [`Care`]), `small_pages` (large
+//! buffers get no huge pages, for now), and those of [`outside::change`].
 //!
 //! | it hears | it does | it says |
 //! |---|---|---|
@@ -13,8 +13,10 @@
 //! | `churn MS` | fills one after the other for so long, and checks them | as `look`, in all |
 //! | `swing BYTES THREADS` | is its own hog: takes memory and frees it | `done` |
 //! | `offer BYTES` | offers the coldest by hand | bytes offered |
+//! | `collapse` | has the kernel make huge pages of all buffers, as khugepaged does by itself | `done`, or what it answered |
 //! | `totals` | nothing | what was offered, rescued, lost and released since the start, in words |
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use vrange::{Buffer, Heap, LostBytes, Pinned, Reclaimer};
@@ -79,8 +81,24 @@ impl Cache {
         let buffer_bytes = talk.number("buffer").unwrap_or(MIB);
         let count = talk.number("bytes").expect("how much to keep") / buffer_bytes;
         let bytes = usize::try_from(buffer_bytes).expect("fits");
-        let buffers = (0..count).map(|_| heap.buffer(bytes).expect("a buffer")).collect();
+        let buffers: Vec<Buffer> = (0..count).map(|_| heap.buffer(bytes).expect("a buffer")).collect();
+        if talk.has("small_pages") {
+            // A kernel without huge pages refuses it, which is as good.
+            buffers.iter().for_each(|buffer| drop(advise(buffer, libc::MADV_NOHUGEPAGE)));
+        }
         Self { heap, buffers, _care: care }
+    }
+
+    fn collapse(&self) -> io::Result<()> {
+        self.buffers.iter().try_for_each(|buffer| {
+            advise(buffer, libc::MADV_HUGEPAGE)?;
+            // EAGAIN: a page was on its way between the kernel's lists.
+            let is_again = |outcome: &io::Result<()>| {
+                outcome.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+            };
+            let mut outcomes = (0..100).map(|_| advise(buffer, libc::MADV_COLLAPSE));
+            outcomes.find(|outcome| !is_again(outcome)).unwrap_or(Err(io::ErrorKind::WouldBlock.into()))
+        })
     }
 
     fn fill(&mut self) -> u64 {
@@ -109,6 +127,15 @@ impl Cache {
             next = (next + 1) % count;
         }
         found
+    }
+}
+
+/// Gives advice on a buffer's memory, such as keeps its contents.
+fn advise(buffer: &Buffer, advice: i32) -> io::Result<()> {
+    // SAFETY: the advice changes no contents.
+    match unsafe { libc::madvise(buffer.as_ptr().cast_mut().cast(), buffer.len(), advice) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 
@@ -213,6 +240,7 @@ pub(crate) fn run(talk: &mut Talk) {
             "look" => cache.look().to_line(),
             "churn" => cache.churn(Duration::from_millis(number(1))).to_line(),
             "offer" => cache.heap.offer(number(1)).to_string(),
+            "collapse" => cache.collapse().map_or_else(|error| error.to_string(), |()| "done".to_owned()),
             "swing" => {
                 let threads = usize::try_from(number(2)).expect("fits");
                 drop(hog::Memory::take(number(1), threads, hog::Way::Touch));
@@ -323,6 +351,12 @@ impl Process {
 
     pub(crate) fn offer(&mut self, bytes: u64) -> Result<u64, Ended> {
         Ok(numbers(&self.child.ask(&format!("offer {bytes}"))?)[0])
+    }
+
+    /// Has the kernel make huge pages of the buffers. What it answered, if it does not.
+    pub(crate) fn collapse(&mut self) -> Result<Result<(), String>, Ended> {
+        let answer = self.child.ask("collapse")?;
+        Ok(if answer == "done" { Ok(()) } else { Err(answer) })
     }
 
     /// Bytes that the kernel may take of the process now: offered, still there, and not written since. The kernel's own

@@ -7,7 +7,7 @@
 
 use std::path::PathBuf;
 use std::ptr::null_mut;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 use vrange_os::{HUGE_PAGE_BYTES, PAGE_BYTES};
@@ -24,10 +24,16 @@ pub(crate) enum Way {
     Populate,
     /// By writing to each page of memory that could be shared, which is page cache to the kernel but cannot be dropped.
     Shared,
+    /// By writing to each page, with a wait after every few: between two readings the group grows by no more than noise.
+    Slow,
 }
 
+/// After this many pages the slow way waits so long: a quarter of a gigabyte a second.
+const SLOW_PAGES: usize = 64;
+const SLOW_WAIT: Duration = Duration::from_millis(1);
+
 impl Way {
-    pub(crate) const ALL: [Self; 4] = [Self::Touch, Self::Huge, Self::Populate, Self::Shared];
+    pub(crate) const ALL: [Self; 5] = [Self::Touch, Self::Huge, Self::Populate, Self::Shared, Self::Slow];
 
     fn name(self) -> String {
         format!("{self:?}")
@@ -72,8 +78,11 @@ fn take_share(share: &mut [u8], way: Way) {
         // SAFETY: the advice changes no contents. Kernels before 5.14 refuse it: then it is done page by page.
         let _ = unsafe { madvise(share.as_mut_ptr().cast(), share.len(), Advice::LinuxPopulateWrite) };
     }
-    for page in share.chunks_mut(PAGE_BYTES) {
-        page[0] = 1;
+    for pages in share.chunks_mut(SLOW_PAGES * PAGE_BYTES) {
+        pages.chunks_mut(PAGE_BYTES).for_each(|page| page[0] = 1);
+        if way == Way::Slow {
+            std::thread::sleep(SLOW_WAIT);
+        }
     }
     std::hint::black_box(share);
 }

@@ -19,6 +19,7 @@ mod rescued;
 mod slowdown;
 mod starved;
 mod tail;
+mod undone;
 mod withheld;
 
 const MIB: u64 = 1 << 20;
