@@ -4,6 +4,7 @@
 //! * [`Job`], [`Child`] and [`serve`] start the test program again as another process that does a job there;
 //! * [`in_child`] runs a test that changes its whole process in one of its own;
 //! * [`seccomp`] takes system calls away;
+//! * [`CountingAllocator`] and [`allocations_of`] count what a thread allocates;
 //! * [`drain_processors`] has the kernel finish what it put off;
 //! * [`Ring`] writes to memory past its page table;
 //! * [`alone`] keeps tests that fill memory apart, [`scale`] says how long they run, and [`skipped`] says that one cannot
@@ -11,6 +12,7 @@
 
 use std::path::PathBuf;
 
+mod allocations;
 mod alone;
 mod group;
 mod isolated;
@@ -19,6 +21,7 @@ mod processors;
 mod ring;
 pub mod seccomp;
 
+pub use allocations::{CountingAllocator, allocations_of};
 pub use alone::{Alone, alone};
 pub use group::{MemoryGroup, ThrottledGroup};
 pub use isolated::{in_child, in_child_with, is_child};

@@ -57,6 +57,17 @@ pub fn refuse_with(call: i64, argument: usize, value: u32, errno: i32) {
     install(&[rule], libc::SECCOMP_RET_ALLOW);
 }
 
+/// From now on no memory can be offered: `MADV_FREE` is refused, as by a kernel that does not know it.
+///
+/// # Panics
+/// As for [`allow_only`].
+pub fn refuse_offers(errno: i32) {
+    /// The argument of `madvise` that says what is advised.
+    const ADVICE: usize = 2;
+    refuse_with(libc::SYS_madvise, ADVICE, libc::MADV_FREE.cast_unsigned(), errno);
+    refuse(libc::SYS_process_madvise, errno);
+}
+
 fn errno_action(errno: i32) -> u32 {
     libc::SECCOMP_RET_ERRNO | u32::try_from(errno).expect("a positive number")
 }

@@ -12,7 +12,6 @@ use crate::support::{
     SIZES_PAGES, assert_filled, fill, filled, is_zero, lost_pages, memory, quiet, quiet_heap, seccomp,
 };
 
-const MADV_FREE: u32 = 8;
 const MADV_DONTNEED: u32 = 4;
 /// The argument of `madvise` that says what is advised.
 const ADVICE: usize = 2;
@@ -42,9 +41,8 @@ fn c14_madvise_refused_by_seccomp_keeps_the_data() {
     in_child(|| {
         let heap = quiet_heap();
         let buffers = SIZES_PAGES.map(|pages| filled(&heap, pages, 1));
-        seccomp::refuse_with(libc::SYS_madvise, ADVICE, MADV_FREE, libc::EPERM);
+        seccomp::refuse_offers(libc::EPERM);
         seccomp::refuse_with(libc::SYS_madvise, ADVICE, MADV_DONTNEED, libc::EPERM);
-        seccomp::refuse(libc::SYS_process_madvise, libc::EPERM);
         for buffer in &buffers {
             assert_kept(&heap, buffer, 1);
             assert!(!buffer.release(), "nothing can be dropped either");
@@ -59,8 +57,7 @@ fn c14_madvise_refused_by_seccomp_keeps_the_data() {
 fn c14_a_kernel_without_offers_releases() {
     in_child(|| {
         let heap = quiet_heap();
-        seccomp::refuse_with(libc::SYS_madvise, ADVICE, MADV_FREE, libc::EINVAL);
-        seccomp::refuse(libc::SYS_process_madvise, libc::EINVAL);
+        seccomp::refuse_offers(libc::EINVAL);
         for pages in SIZES_PAGES {
             let buffer = filled(&heap, pages, 1);
             assert_kept(&heap, &buffer, 1);

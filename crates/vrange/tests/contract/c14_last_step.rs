@@ -16,12 +16,6 @@ const BUFFER_PAGES: usize = 256;
 /// What is missing to the high mark of so small a group, and more.
 const MISSING_BYTES: u64 = 32 * MIB;
 
-fn refuse_offers(errno: i32) {
-    let offer = u32::try_from(libc::MADV_FREE).expect("a small number");
-    seccomp::refuse_with(libc::SYS_madvise, 2, offer, errno);
-    seccomp::refuse(libc::SYS_process_madvise, errno);
-}
-
 /// Buffers in the order of their last unpin, in a group that has no more room than 2 MiB.
 fn short_of_memory(group: &Group) -> (Heap, Reclaimer, Vec<Buffer>) {
     let (heap, reclaimer) = quiet(Heap::builder());
@@ -64,7 +58,7 @@ fn assert_gives_up_the_coldest(heap: &Heap, released: &[u64], buffers: &[Buffer]
 #[test]
 fn c14_where_no_offers_are_taken_the_coldest_is_released_in_small_steps() {
     in_group(|group| {
-        refuse_offers(libc::ENOSYS);
+        seccomp::refuse_offers(libc::ENOSYS);
         let (heap, mut reclaimer, buffers) = short_of_memory(group);
         assert_gives_up_the_coldest(&heap, &released_by_turn(&mut reclaimer), &buffers);
     });
@@ -77,7 +71,7 @@ fn c14_a_filter_that_comes_later_is_noticed_at_the_first_refusal() {
         let (heap, mut reclaimer) = quiet(Heap::builder());
         drop(filled(&heap, 1, 1));
         reclaimer.step();
-        refuse_offers(libc::EINVAL);
+        seccomp::refuse_offers(libc::EINVAL);
         let buffers: Vec<_> = (0..BUFFERS).map(|seed| filled(&heap, BUFFER_PAGES, seed as u64)).collect();
         group.limit(group.usage_bytes() + 2 * MIB);
         let released = released_by_turn(&mut reclaimer);
@@ -89,7 +83,7 @@ fn c14_a_filter_that_comes_later_is_noticed_at_the_first_refusal() {
 #[test]
 fn c14_garbage_decays_where_no_offers_are_taken() {
     in_group(|_| {
-        refuse_offers(libc::EPERM);
+        seccomp::refuse_offers(libc::EPERM);
         let decay = Duration::from_millis(50);
         let (heap, mut reclaimer) = quiet(Heap::builder().content(Content::Free { decay }));
         let buffer = filled(&heap, 10, 1);

@@ -14,6 +14,7 @@ mod c10;
 mod c10_ksm;
 mod c11;
 mod c12;
+mod c13_allocations;
 mod c14;
 mod c14_last_step;
 mod footprint;

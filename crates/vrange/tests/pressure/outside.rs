@@ -24,7 +24,7 @@ pub(crate) fn change(talk: &Talk) {
     }
     match talk.option("withheld") {
         None => {}
-        Some("offers") => refuse_offers(),
+        Some("offers") => seccomp::refuse_offers(libc::EINVAL),
         Some("page_table") => hide_page_table().expect("a mount over the page table's file"),
         Some(other) => panic!("unknown: {other}"),
     }
@@ -46,14 +46,6 @@ fn own_mounts() -> io::Result<()> {
     answer(unsafe { libc::unshare(libc::CLONE_NEWNS) })?;
     // Mounts made here must not be seen outside.
     mount(c"none", c"/", None, libc::MS_REC | libc::MS_PRIVATE, None)
-}
-
-fn refuse_offers() {
-    /// The argument of `madvise` that says what is advised.
-    const ADVICE: usize = 2;
-    let offer = u32::try_from(libc::MADV_FREE).expect("a small number");
-    seccomp::refuse_with(libc::SYS_madvise, ADVICE, offer, libc::EINVAL);
-    seccomp::refuse(libc::SYS_process_madvise, libc::EINVAL);
 }
 
 /// A file with nothing in it lies over `/proc/self/pagemap`.

@@ -1,43 +1,13 @@
 //! No function that an allocator could call from inside allocates.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
 use vrange::raw;
 use vrange_os::PAGE_BYTES;
+use vrange_testing::{CountingAllocator, allocations_of};
 
 use crate::support::{Mapping, offer_all};
 
-thread_local! {
-    /// Allocations are counted in this thread, while it says so.
-    static COUNTING: Cell<Option<usize>> = const { Cell::new(None) };
-}
-
-struct Counting;
-
-// SAFETY: the system's allocator, with a count beside it.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let _ = COUNTING.try_with(|count| count.set(count.get().map(|count| count + 1)));
-        // SAFETY: passed on from the caller.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        let _ = COUNTING.try_with(|count| count.set(count.get().map(|count| count + 1)));
-        // SAFETY: passed on from the caller.
-        unsafe { System.dealloc(block, layout) };
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-fn allocations(of: impl FnOnce()) -> usize {
-    COUNTING.set(Some(0));
-    of();
-    COUNTING.take().expect("was set")
-}
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 #[test]
 #[expect(clippy::multiple_unsafe_ops_per_block, reason = "all about the same memory, for the same reason")]
@@ -51,7 +21,7 @@ fn no_call_that_an_allocator_makes_allocates() {
     mapping.take(0..10);
     mapping.unmark(0..10);
     let (base, bytes) = (mapping.base(), PAGES * PAGE_BYTES);
-    let in_calls = allocations(|| {
+    let in_calls = allocations_of(|| {
         // SAFETY: memory of the test, which does not touch it meanwhile.
         unsafe {
             raw::adopt(base, bytes).expect("adopted");
@@ -65,7 +35,7 @@ fn no_call_that_an_allocator_makes_allocates() {
     offer_all();
     mapping.take(PAGES - 500..PAGES);
     let mut lost = 0;
-    let in_calls = allocations(|| {
+    let in_calls = allocations_of(|| {
         // SAFETY: as above.
         unsafe {
             raw::query(base, bytes, |_, _| ()).expect("a range");
@@ -89,7 +59,7 @@ fn the_first_call_of_a_process_does_not_allocate_either() {
         let mapping = Mapping::new(100);
         mapping.fill(0..100, 1);
         let (base, bytes) = (mapping.base(), 100 * PAGE_BYTES);
-        let in_calls = allocations(|| {
+        let in_calls = allocations_of(|| {
             // SAFETY: memory of the test, which does not touch it meanwhile.
             unsafe { raw::mark(base, bytes) }.expect("marked at once");
             // SAFETY: as above.
@@ -102,10 +72,4 @@ fn the_first_call_of_a_process_does_not_allocate_either() {
         });
         assert_eq!(in_calls, 0);
     });
-}
-
-/// The control: the count sees an allocation.
-#[test]
-fn control_an_allocation_is_seen() {
-    assert_eq!(allocations(|| drop(std::hint::black_box(Box::new(1)))), 2);
 }
