@@ -3,6 +3,10 @@
 use std::time::Duration;
 
 /// Which of a heap's ranges go first.
+///
+/// This is the order in which ranges are offered to the kernel, and released. The kernel takes what was offered in the order in
+/// which it first saw it offered, whatever happened since: a range that was offered, pinned, and offered again before the
+/// kernel had a reason to look at it is taken in its old place, earlier than its age says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Order {
