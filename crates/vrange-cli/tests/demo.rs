@@ -47,6 +47,7 @@ fn a_hog_in_the_same_cgroup_takes_the_oldest_and_nothing_is_corrupt() {
         number(&result, "cached_bytes")
     );
     assert!(number(&result, "lost_bytes") > 0, "nothing had to go: {result}");
+    assert!(number(&result, "lost_bytes") <= number(&result, "lost_goal_bytes"), "too much went: {result}");
     assert!(number(&result, "kept_bytes") > 0, "everything went: {result}");
     assert!(result["age_order_spearman"].as_f64().is_some_and(|order| order > 0.8), "{result}");
     assert!(result["hog_slowdown"].as_f64().is_some_and(|slowdown| slowdown > 0.0), "{result}");

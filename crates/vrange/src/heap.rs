@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind};
 use crate::inner::Inner;
 use crate::range::protocol::Released;
 use crate::reclaim::selection::{self, Picks};
-use crate::reclaim::{Reclaimer, runtime};
+use crate::reclaim::{Reclaimer, reserve, runtime};
 use crate::settings::{Content, Order, Settings};
 use crate::sleeper::Sleeper;
 use crate::stats::Stats;
@@ -195,6 +195,13 @@ impl Heap {
     /// Counts: see [`Stats`]. O(ranges), no lock, no system call.
     pub fn stats(&self) -> Stats {
         Stats::take(&self.inner.table, &self.inner.counters)
+    }
+
+    /// The headroom that the reclaimer goes for in a memory cgroup with this limit, by the heap's settings: it offers, or
+    /// releases, when less than about five sevenths of it are left, until as much can be had at once. A CPU quota, a busy machine
+    /// and a kernel that takes no offers make it larger.
+    pub fn reserve_in_cgroup(&self, limit_bytes: u64) -> u64 {
+        reserve::high_bytes_in_cgroup(limit_bytes, self.inner.settings.reserve_bytes)
     }
 
     /// The heap's name.

@@ -50,9 +50,10 @@ fn serve(link: &mut Link) -> Result<(), String> {
                 watch = Some(cache.pull_lever(bytes)?);
                 link.answer(&FromCache::LeverPulled)?;
             }
-            ToCache::Verify => {
+            ToCache::Verify { memory_bytes } => {
                 let mut report = verify::report(&cache.files, watch.as_ref(), link)?;
                 report.offered_bytes = cache.heap.stats().offered.bytes();
+                report.reserve_bytes = cache.heap.reserve_in_cgroup(memory_bytes);
                 link.answer(&FromCache::Verified(Box::new(report)))?;
             }
         }

@@ -269,7 +269,7 @@ impl Demo {
 
     fn verify(&self, mut cache: Child<'_>) -> Result<CacheReport, NoAnswer> {
         self.progress.phase("checking every byte", self.cache_bytes().min(self.files.total_bytes));
-        cache.send(&ToCache::Verify)?;
+        cache.send(&ToCache::Verify { memory_bytes: self.memory_bytes })?;
         let FromCache::Verified(report) = answer(&mut cache, &self.progress)? else {
             return Err(out_of_turn());
         };

@@ -12,6 +12,9 @@ use crate::size::human;
 /// How far the hog may be slowed down by the cache beside it.
 const HOG_SLOWDOWN_MAX: f64 = 1.25;
 
+/// How much may be lost, per cent of what the hog needs, besides the reserve that the library keeps.
+const LOST_PERCENT_MAX: u64 = 125;
+
 /// What makes memory short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) enum Pressure {
@@ -100,6 +103,10 @@ pub(crate) struct Summary {
     pub(crate) offered_bytes: Option<u64>,
     /// What the hog needed beyond what was free: the least that had to go.
     pub(crate) needed_bytes: u64,
+    /// The headroom that the library keeps under the limit; 0 without one.
+    pub(crate) reserve_bytes: Option<u64>,
+    /// The goal for what is lost: 1.25 times what was needed, and the reserve.
+    pub(crate) lost_goal_bytes: Option<u64>,
     /// The limit that cache and hog shared.
     pub(crate) memory_bytes: u64,
     /// What the hog faulted in.
@@ -119,6 +126,11 @@ impl Outcome {
         let report = shown.and_then(|round| round.report.as_ref());
         let alone_ns = median(self.rounds.iter().filter_map(|round| round.alone_ns).collect());
         let beside_ns = median(self.rounds.iter().filter_map(Round::beside_ns).collect());
+        let needed_bytes = shown.map_or(0, |round| round.needed_bytes);
+        let reserve_bytes = report.map(|report| match self.pressure {
+            Pressure::CgroupV1 | Pressure::CgroupV2 => report.reserve_bytes,
+            Pressure::Madvise => 0,
+        });
         Summary {
             cached_bytes: report.map(|report| report.cached_bytes),
             lost_bytes: report.map(|report| report.lost_bytes),
@@ -134,7 +146,9 @@ impl Outcome {
             lost_files: report.map(|report| report.lost_files),
             changed_files: report.map(|report| report.changed_files),
             offered_bytes: report.map(|report| report.offered_bytes),
-            needed_bytes: shown.map_or(0, |round| round.needed_bytes),
+            needed_bytes,
+            reserve_bytes,
+            lost_goal_bytes: reserve_bytes.map(|reserve| needed_bytes / 100 * LOST_PERCENT_MAX + reserve),
             memory_bytes: self.memory_bytes,
             hog_bytes: self.hog_bytes,
             hog_alone_ms: alone_ns.map(milliseconds),
@@ -212,13 +226,13 @@ impl Summary {
             (
                 "lost",
                 format!(
-                    "{} ({} files, {} more in part){}",
+                    "{} ({} files, {} more in part)",
                     bytes(self.lost_bytes),
                     files(self.lost_files),
-                    files(self.partly_lost_files),
-                    self.precision()
+                    files(self.partly_lost_files)
                 ),
             ),
+            ("precision", self.precision()),
             (
                 "kept",
                 format!(
@@ -247,12 +261,24 @@ impl Summary {
     }
 
     fn precision(&self) -> String {
-        match self.lost_bytes {
-            Some(lost) if self.needed_bytes > 0 => {
-                format!(", {:.2} times what was needed", ratio(lost, self.needed_bytes))
-            }
-            _ => String::new(),
+        let (Some(lost), Some(reserve), Some(goal)) =
+            (self.lost_bytes, self.reserve_bytes, self.lost_goal_bytes)
+        else {
+            return "unknown".to_owned();
+        };
+        if self.needed_bytes == 0 {
+            return "unknown: the hog fitted beside the cache".to_owned();
         }
+        let reserve = match reserve {
+            0 => String::new(),
+            reserve => format!(", and {} of reserve", human(reserve)),
+        };
+        format!(
+            "{:.2} times what was needed (goal {:.2}{reserve}: at most {})",
+            ratio(lost, self.needed_bytes),
+            ratio(LOST_PERCENT_MAX, 100),
+            human(goal)
+        )
     }
 
     fn slowdown(&self) -> String {
@@ -303,7 +329,7 @@ mod tests {
             report: Some(report),
             hog_ns: Some((1000, 1000 + beside_ns)),
             alone_ns: Some(100),
-            needed_bytes: 40,
+            needed_bytes: 400,
             oom_kills: 0,
         }
     }
@@ -318,6 +344,17 @@ mod tests {
         assert_eq!(summary.hog_slowdown, Some(1.2));
         assert_eq!(summary.lost_bytes, Some(2));
         assert_eq!(summary.kept_bytes, Some(98));
+    }
+
+    #[test]
+    fn the_goal_for_losses_is_a_quarter_more_than_needed_and_the_reserve() {
+        let mut round = round(1, 1);
+        round.report.as_mut().expect("a report").reserve_bytes = 7;
+        let mut outcome = outcome(vec![round]);
+        assert_eq!(outcome.summary().lost_goal_bytes, Some(507));
+        assert!(outcome.summary().precision().contains("goal 1.25, and 7 B of reserve: at most 507 B"));
+        outcome.pressure = Pressure::Madvise;
+        assert_eq!(outcome.summary().lost_goal_bytes, Some(500));
     }
 
     #[test]

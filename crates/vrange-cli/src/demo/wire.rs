@@ -14,8 +14,8 @@ pub(crate) enum ToCache {
     Watch,
     /// Give up `bytes` by advice, oldest first, and watch that.
     PullLever { bytes: u64 },
-    /// Pin everything, compare it with its source, and report.
-    Verify,
+    /// Pin everything, compare it with its source, and report. `memory_bytes`: the limit that the cache has been under.
+    Verify { memory_bytes: u64 },
 }
 
 /// What the cache process answers.
@@ -68,6 +68,8 @@ pub(crate) struct CacheReport {
     pub(crate) lost_bytes: u64,
     /// Bytes offered to the kernel, each time they were.
     pub(crate) offered_bytes: u64,
+    /// The headroom that the library keeps under this limit.
+    pub(crate) reserve_bytes: u64,
     /// Files that are there as a whole.
     pub(crate) kept_files: u64,
     /// Files that are there in part.

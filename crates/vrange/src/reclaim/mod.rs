@@ -14,7 +14,7 @@ mod cycle;
 mod manual;
 mod offers;
 pub(crate) mod pool;
-mod reserve;
+pub(crate) mod reserve;
 pub(crate) mod runtime;
 pub(crate) mod selection;
 

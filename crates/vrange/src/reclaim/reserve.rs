@@ -95,6 +95,19 @@ pub(crate) struct Reserve {
     watchful: u32,
 }
 
+/// The headroom at which offering ends in a cgroup with this limit, where nothing makes the reserve larger.
+pub(crate) fn high_bytes_in_cgroup(limit_bytes: u64, wanted_bytes: Option<u64>) -> u64 {
+    let level = Level {
+        kind: LevelKind::Cgroup { height: 0 },
+        limit_bytes,
+        free_bytes: 0,
+        headroom_bytes: 0,
+        unreclaimable_bytes: 0,
+        lazyfree_bytes: 0,
+    };
+    Reserve { wanted_bytes, ..Reserve::new(1) }.marks(&level).high_bytes
+}
+
 impl Reserve {
     pub(crate) fn new(processors: usize) -> Self {
         Self {
@@ -306,6 +319,8 @@ mod tests {
 
     #[test]
     fn a_quota_makes_the_reserve_larger_and_a_wish_replaces_it() {
+        assert_eq!(high_bytes_in_cgroup(4096 * MIB, None), 56 * MIB);
+        assert_eq!(high_bytes_in_cgroup(4096 * MIB, Some(10 * MIB)), 14 * MIB);
         let mut reserve = Reserve::new(2);
         reserve.cpu_quota = Some(0.2);
         assert_eq!(reserve.marks(&group(4096, 100)).low_bytes, 40 * MIB + 200_000_000);
