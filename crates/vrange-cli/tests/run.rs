@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use common::{run, stderr, stdout, vrange};
+use vrange_testing::skipped;
 
 /// Is the library where `vrange run` looks for it? Cargo builds it with the whole workspace.
 fn is_built() -> bool {
@@ -15,7 +16,7 @@ fn is_built() -> bool {
     let built =
         ["libvrange_preload.so", "deps/libvrange_preload.so"].iter().any(|name| folder.join(name).exists());
     if !built {
-        println!("skipped: libvrange_preload.so is not built; run `cargo test --workspace`");
+        skipped("libvrange_preload.so is not built; run `cargo test --workspace`");
     }
     built
 }
@@ -71,8 +72,7 @@ fn what_the_user_preloads_is_kept() {
 #[test]
 fn the_advice_is_known_in_the_program_and_its_children() {
     if !is_built() || !Path::new("/usr/bin/python3").exists() {
-        println!("skipped: needs libvrange_preload.so and /usr/bin/python3");
-        return;
+        return skipped("needs libvrange_preload.so and /usr/bin/python3");
     }
     let script = "import mmap; m = mmap.mmap(-1, 8192, flags=mmap.MAP_PRIVATE|mmap.MAP_ANONYMOUS); m.madvise(5); print('known')";
     let output = run(&["run", "sh", "-c", &format!("/usr/bin/python3 -c \"{script}\"")]);
@@ -98,8 +98,7 @@ fn a_static_program_is_refused() {
     fs::write(&source, "#include <stdio.h>\nint main(void) { return puts(\"ran\") < 0; }\n").expect("a file");
     let compiled = Command::new("cc").arg("-static").arg("-o").args([&program, &source]).status();
     if !compiled.is_ok_and(|status| status.success()) {
-        println!("skipped: no static program can be compiled here");
-        return;
+        return skipped("no static program can be compiled here");
     }
     let output = vrange().arg("run").arg(&program).output().expect("the command starts");
     refused(&output, 126, "is statically linked");
@@ -120,8 +119,7 @@ fn a_program_with_other_rights_is_refused() {
     let program = folder.path().join("echo");
     fs::copy("/bin/echo", &program).expect("a copy");
     if std::os::unix::fs::chown(&program, Some(65534), None).is_err() {
-        println!("skipped: only root can give a file to another user");
-        return;
+        return skipped("only root can give a file to another user");
     }
     fs::set_permissions(&program, fs::Permissions::from_mode(0o4755)).expect("to be made set-user-ID");
     let output = vrange().arg("run").arg(&program).arg("ran").output().expect("the command starts");

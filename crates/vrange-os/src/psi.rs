@@ -88,6 +88,7 @@ fn check_readable(path: &Path) -> Result<(), Missing> {
 #[cfg(test)]
 mod tests {
     use rustix::io::Errno;
+    use vrange_testing::skipped;
 
     use super::*;
     use crate::poll::{PollFd, PollFlags, poll};
@@ -131,8 +132,7 @@ mod tests {
     #[test]
     fn a_descriptor_holds_one_trigger() {
         let Ok(trigger) = Trigger::open(MACHINE) else {
-            eprintln!("skipped: this process may not set a trigger");
-            return;
+            return skipped("this process may not set a trigger");
         };
         assert_eq!(rustix::io::write(&trigger, SOME_150_MS_IN_2_S), Err(Errno::BUSY));
     }
@@ -142,19 +142,16 @@ mod tests {
         let parents = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(Path::new);
         let Some(parent) = parents.into_iter().find(|parent| parent.join("cgroup.controllers").exists())
         else {
-            eprintln!("skipped: no cgroup v2 here");
-            return;
+            return skipped("no cgroup v2 here");
         };
         let group = parent.join(format!("vrange-test-psi-{}", std::process::id()));
         if std::fs::create_dir(&group).is_err() {
-            eprintln!("skipped: needs the right to make a cgroup");
-            return;
+            return skipped("needs the right to make a cgroup");
         }
         let trigger = Trigger::open(group.join(OF_GROUP));
         std::fs::remove_dir(&group).expect("an empty group can be removed");
         let Ok(trigger) = trigger else {
-            eprintln!("skipped: this process may not set a trigger");
-            return;
+            return skipped("this process may not set a trigger");
         };
         let mut entries = [PollFd::new(&trigger, PollFlags::PRI)];
         poll(&mut entries, Some(std::time::Duration::from_secs(5))).expect("polling");

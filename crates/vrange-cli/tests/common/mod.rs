@@ -97,11 +97,11 @@ fn search(directory: &Path, prefix: &str, depth: u32, found: &mut Vec<PathBuf>) 
 }
 
 /// Whether the demo can make a memory cgroup here; says so if it cannot.
-pub(crate) fn has_cgroup(test: &str) -> bool {
+pub(crate) fn has_cgroup() -> bool {
     let output = run(&["demo", "/proc/self/fdinfo", "--pressure", "cgroup"]);
     let refused = stderr(&output).contains("no memory cgroup can be made");
     if refused {
-        eprintln!("skipped: {test}: {}", stderr(&output).trim());
+        vrange_testing::skipped(stderr(&output).trim());
     }
     !refused
 }

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 
+use vrange_testing::skipped;
+
 use super::quota::CpuQuota;
 use super::v1::{PressureEvents, PressureLevel};
 use super::v2::{Change, EventsFile};
@@ -325,13 +327,11 @@ fn the_real_system_is_sound() {
     let hierarchies = match Hierarchies::read(&Root::real()) {
         Ok(hierarchies) => hierarchies,
         Err(missing) => {
-            eprintln!("skipped: no cgroups here ({missing})");
-            return;
+            return skipped(&format!("no cgroups here ({missing})"));
         }
     };
     let Ok(group) = hierarchies.group_of(Controller::Memory) else {
-        eprintln!("skipped: the memory controller is not visible here");
-        return;
+        return skipped("the memory controller is not visible here");
     };
     assert!(group.directories()[0].is_dir());
     let (levels, missing) = group.memory_levels(true);
@@ -382,8 +382,7 @@ impl Drop for RealGroup {
 #[test]
 fn the_real_kernel_signals_reclaim_in_a_v1_group() {
     let Some(group) = RealGroup::make("events") else {
-        eprintln!("skipped: needs the right to make a cgroup of the v1 memory controller");
-        return;
+        return skipped("needs the right to make a cgroup of the v1 memory controller");
     };
     fs::write(group.0.join("memory.limit_in_bytes"), "8388608\n").expect("a limit");
     let level = MemoryLevel::open(Version::V1, &group.0, true).expect("readable").expect("v1 always has it");

@@ -259,6 +259,8 @@ mod tests {
     use std::io::Write;
     use std::os::unix::net::UnixStream;
 
+    use vrange_testing::skipped;
+
     use super::*;
 
     fn nothing() -> Sources {
@@ -322,13 +324,11 @@ mod tests {
         let parents = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(std::path::Path::new);
         let Some(parent) = parents.into_iter().find(|parent| parent.join("cgroup.controllers").exists())
         else {
-            eprintln!("skipped: no cgroup v2 here");
-            return;
+            return skipped("no cgroup v2 here");
         };
         let group = parent.join(format!("vrange-test-sources-{}", std::process::id()));
         if std::fs::create_dir(&group).is_err() {
-            eprintln!("skipped: needs the right to make a cgroup");
-            return;
+            return skipped("needs the right to make a cgroup");
         }
         let trigger = Trigger::open(group.join(psi::OF_GROUP));
         let events = EventsFile::open(&group);

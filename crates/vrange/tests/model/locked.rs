@@ -4,6 +4,7 @@
 use rustix::mm::{mlock, munlock};
 use vrange::{Heap, Pinned};
 use vrange_os::{PAGE_BYTES, Span, linux::page_out};
+use vrange_testing::skipped;
 
 /// Ranges of one system call, of several pieces, and of huge pages.
 const SIZES_PAGES: [usize; 3] = [16, 400, 1100];
@@ -19,8 +20,7 @@ fn with_a_locked_page(give: impl Fn(&vrange::Buffer)) {
         let address = std::ptr::with_exposed_provenance_mut(locked.address());
         // SAFETY: one page of a live mapping; locking changes no contents.
         if let Err(error) = unsafe { mlock(address, locked.bytes()) } {
-            println!("skipped: mlock of one page: {error} (RLIMIT_MEMLOCK)");
-            return;
+            return skipped(&format!("mlock of one page: {error} (RLIMIT_MEMLOCK)"));
         }
         give(&buffer);
         page_out(span.slice(0, pages / 2)).expect("the kernel takes MADV_PAGEOUT");

@@ -11,9 +11,5 @@ mod stress;
 
 /// How many times longer than usual the tests are to run.
 fn scale() -> u32 {
-    match std::env::var("VRANGE_TEST_SCALE").as_deref() {
-        Ok("soak") => 30,
-        Ok(other) => panic!("VRANGE_TEST_SCALE is `soak` or not set, not `{other}`"),
-        Err(_) => 1,
-    }
+    vrange_testing::scale().pick(1, 30)
 }
