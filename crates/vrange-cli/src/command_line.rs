@@ -108,6 +108,12 @@ pub(crate) struct RunOptions {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct BenchOptions {
     /// Print the rows as one JSON array.
+    ///
+    /// A row has the operation (`op`), the length of the range (`bytes`), the median time (`ns`) and that time over the time of each
+    /// peer (`ratio_to`). Three rows are of another kind. `idle_second`: `ns` is the processor time that the library uses in a second
+    /// in which nothing happens while `bytes` are volatile. `range_state` and `memory_of_lost_pin`: `bytes` is the memory that
+    /// the state of a range of 64 KiB takes, and the memory that comes with pinning a range that was lost whole; `ratio_to.range`
+    /// is that over the range's length, and `ns` is 0.
     #[arg(long)]
     pub(crate) json: bool,
     /// A few rounds and no 256 MiB ranges: shows that it runs, not how fast.

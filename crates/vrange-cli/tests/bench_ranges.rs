@@ -26,6 +26,12 @@ fn every_operation_has_a_row_with_its_ratios() {
             assert!(row["ratio_to"].is_object(), "{row}");
         }
     }
+    for (op, peer) in
+        [("range_state", "range"), ("memory_of_lost_pin", "range"), ("idle_second", "processor")]
+    {
+        let row = rows.iter().find(|row| row["op"] == op).unwrap_or_else(|| panic!("no row for {op}"));
+        assert!(row["bytes"].is_u64() && row["ns"].is_f64() && row["ratio_to"][peer].is_f64(), "{row}");
+    }
     let offer = rows.iter().find(|row| row["op"] == "offer").expect("an offer");
     assert!(offer["ratio_to"]["madv_free"].as_f64().is_some_and(|ratio| ratio > 0.0), "{offer}");
 }

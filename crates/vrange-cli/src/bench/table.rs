@@ -21,6 +21,14 @@ pub(crate) struct Row {
     ratio_to: BTreeMap<&'static str, f64>,
 }
 
+impl Row {
+    /// A row of something that is not done over and over, beside one thing that it is compared with.
+    pub(crate) fn single(op: &'static str, bytes: usize, ns: f64, ratio_to: (&'static str, f64)) -> Self {
+        let ratio_to = BTreeMap::from([(ratio_to.0, significant(ratio_to.1))]);
+        Self { op, bytes, ns: significant(ns), ratio_to }
+    }
+}
+
 /// Medians by operation and size.
 #[derive(Debug)]
 pub(crate) struct Table<O> {

@@ -4,6 +4,7 @@ use vrange::{Heap, Pinned};
 use vrange_os::{PAGE_BYTES, Span};
 
 use super::ours::fill;
+use crate::bench::table::Row;
 use crate::failure::Failure;
 
 /// What was found.
@@ -17,6 +18,25 @@ pub(super) struct Footprint {
     pub(super) pin_lost_bytes: u64,
     /// How large that range was.
     pub(super) lost_bytes: usize,
+}
+
+impl Footprint {
+    /// As rows: the bytes are memory that was taken, beside the length of the range, and there is no time.
+    #[expect(clippy::cast_precision_loss, reason = "ratios for people")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "some hundred bytes, never less than none"
+    )]
+    pub(super) fn rows(&self) -> [Row; 2] {
+        let state_ratio = self.state_bytes / (self.pages * PAGE_BYTES) as f64;
+        let pin_ratio = self.pin_lost_bytes as f64 / self.lost_bytes as f64;
+        let pin_lost_bytes = usize::try_from(self.pin_lost_bytes).unwrap_or(usize::MAX);
+        [
+            Row::single("range_state", self.state_bytes.ceil() as usize, 0.0, ("range", state_ratio)),
+            Row::single("memory_of_lost_pin", pin_lost_bytes, 0.0, ("range", pin_ratio)),
+        ]
+    }
 }
 
 /// Measures by resident memory, which also counts what allocators and the kernel round up to.

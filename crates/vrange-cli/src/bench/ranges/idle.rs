@@ -6,6 +6,7 @@ use rustix::time::{ClockId, clock_gettime};
 use vrange::{Buffer, Heap};
 
 use super::ours::fill;
+use crate::bench::table::Row;
 use crate::failure::Failure;
 
 /// What was found.
@@ -17,6 +18,14 @@ pub(super) struct Idle {
     pub(super) volatile_bytes: usize,
     /// Wake-ups of the reclaimer in the time that nothing was volatile; none if there is no such thread.
     pub(super) wake_ups: Option<u64>,
+}
+
+impl Idle {
+    /// As a row: processor time in a second in which nothing happens. (How often a parked reclaimer wakes up is no time.)
+    pub(super) fn row(&self) -> Row {
+        let share = self.processor_share;
+        Row::single("idle_second", self.volatile_bytes, share * 1e9, ("processor", share))
+    }
 }
 
 /// Sleeps, and looks what the process did meanwhile.

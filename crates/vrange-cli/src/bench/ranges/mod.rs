@@ -55,12 +55,15 @@ pub(crate) fn run(options: &BenchOptions) -> Result<(), Failure> {
     }
     let wait = tail::measure(options.quick)?;
     table.add_one(Op::PinWhileOffering, wait.offered_bytes, wait.p999_ns);
-    if options.json {
-        return output::json(&table.rows());
-    }
     interrupt.check()?;
     let footprint = footprint::measure(options.quick)?;
     let idle = idle::measure(options.quick)?;
+    if options.json {
+        let mut rows = table.rows();
+        rows.extend(footprint.rows());
+        rows.push(idle.row());
+        return output::json(&rows);
+    }
     let targets = targets::all(&table, &footprint, &idle);
     output::text(&format!("{}\n{}", table.text(), text(&targets)))
 }
