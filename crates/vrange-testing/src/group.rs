@@ -29,6 +29,16 @@ impl MemoryGroup {
     /// # Errors
     /// Why no group can be made here, for [`skipped`](crate::skipped).
     pub fn make(purpose: &str, limit_bytes: u64) -> Result<Self, String> {
+        let group = Self::make_with_swap(purpose, limit_bytes)?;
+        group.keep_off_swap();
+        Ok(group)
+    }
+
+    /// As [`make`](Self::make), but what is in it may be swapped like anything else, if the machine has swap.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn make_with_swap(purpose: &str, limit_bytes: u64) -> Result<Self, String> {
         let own = own_group(Controller::Memory)?;
         let mut reason = String::from("no cgroup can be seen");
         for home in own.1 {
@@ -45,28 +55,29 @@ impl MemoryGroup {
     /// # Errors
     /// As [`make`](Self::make).
     pub fn make_below(&self, purpose: &str, limit_bytes: u64) -> Result<Self, String> {
-        Self::make_in(self.version, &self.directory, purpose, limit_bytes)
+        let group = Self::make_in(self.version, &self.directory, purpose, limit_bytes)?;
+        group.keep_off_swap();
+        Ok(group)
     }
 
     fn make_in(version: Version, home: &Path, purpose: &str, limit_bytes: u64) -> Result<Self, String> {
         if version == Version::V2 {
-            let file = home.join("cgroup.subtree_control");
-            let handed_down = fs::read_to_string(&file).map_err(|error| describe(&file, &error))?;
-            if !handed_down.split_whitespace().any(|controller| controller == "memory") {
-                fs::write(&file, "+memory").map_err(|error| describe(&file, &error))?;
-            }
+            hand_down(home, Controller::Memory)?;
         }
         let directory = make_directory(home, purpose)?;
         // From here on, dropping it removes the directory again.
         let group = Self { version, directory };
         group.set_limit(limit_bytes).map_err(|error| describe(&group.limit_file(), &error))?;
-        let no_swap = match version {
-            Version::V1 => ("memory.swappiness", "0"),
-            Version::V2 => ("memory.swap.max", "0"),
+        Ok(group)
+    }
+
+    fn keep_off_swap(&self) {
+        let no_swap = match self.version {
+            Version::V1 => "memory.swappiness",
+            Version::V2 => "memory.swap.max",
         };
         // Missing where the kernel knows no swap: then there is nothing to keep off.
-        let _ = fs::write(group.directory.join(no_swap.0), no_swap.1);
-        Ok(group)
+        let _ = fs::write(self.directory.join(no_swap), "0");
     }
 
     fn limit_file(&self) -> PathBuf {
@@ -156,55 +167,24 @@ impl Drop for MemoryGroup {
     }
 }
 
-/// A cgroup with a quota on processor time. Of version 1 only, where it need not be the group that limits memory.
-#[derive(Debug)]
-pub struct ThrottledGroup {
-    directory: PathBuf,
-}
-
-impl ThrottledGroup {
-    /// Makes a group whose processes together get `quota` processors, in periods of 100 ms.
-    ///
-    /// # Errors
-    /// Why no group can be made here, for [`skipped`](crate::skipped).
-    pub fn make(purpose: &str, quota: f64) -> Result<Self, String> {
-        let own = own_group(Controller::Cpu)?;
-        if own.0 != Version::V1 {
-            return Err(
-                "processor time is limited by cgroup v2, whose groups cannot overlap as needed".to_owned()
-            );
-        }
-        let home = own.1.first().ok_or("no cgroup can be seen")?;
-        let group = Self { directory: make_directory(home, purpose)? };
-        for (file, microseconds) in
-            [("cpu.cfs_period_us", 100_000.0), ("cpu.cfs_quota_us", quota * 100_000.0)]
-        {
-            let file = group.directory.join(file);
-            fs::write(&file, format!("{microseconds:.0}")).map_err(|error| describe(&file, &error))?;
-        }
-        Ok(group)
-    }
-
-    /// The file by which a process enters.
-    pub fn entry(&self) -> PathBuf {
-        self.directory.join("cgroup.procs")
-    }
-}
-
-impl Drop for ThrottledGroup {
-    fn drop(&mut self) {
-        remove(&self.directory);
-    }
-}
-
 /// Version and directories, our own first, of the groups that limit what `controller` limits.
-fn own_group(controller: Controller) -> Result<(Version, Vec<PathBuf>), String> {
+pub(crate) fn own_group(controller: Controller) -> Result<(Version, Vec<PathBuf>), String> {
     let own = Hierarchies::read(&Root::real()).and_then(|hierarchies| hierarchies.group_of(controller));
     let own = own.map_err(|missing| missing.to_string())?;
     Ok((own.version(), own.directories().to_vec()))
 }
 
-fn make_directory(home: &Path, purpose: &str) -> Result<PathBuf, String> {
+/// Version 2: has the groups below `home` limit what `controller` limits. (They do not all, unless told.)
+pub(crate) fn hand_down(home: &Path, controller: Controller) -> Result<(), String> {
+    let file = home.join("cgroup.subtree_control");
+    let handed_down = fs::read_to_string(&file).map_err(|error| describe(&file, &error))?;
+    if handed_down.split_whitespace().any(|name| name == controller.name()) {
+        return Ok(());
+    }
+    fs::write(&file, format!("+{}", controller.name())).map_err(|error| describe(&file, &error))
+}
+
+pub(crate) fn make_directory(home: &Path, purpose: &str) -> Result<PathBuf, String> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     // Relaxed: only that the numbers differ counts.
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -214,7 +194,7 @@ fn make_directory(home: &Path, purpose: &str) -> Result<PathBuf, String> {
 }
 
 /// Kills what is still in a group, all of which a test put there, and removes it.
-fn remove(directory: &Path) {
+pub(crate) fn remove(directory: &Path) {
     let until = Instant::now() + REMOVAL_MAX;
     while let Err(error) = fs::remove_dir(directory) {
         if error.kind() != io::ErrorKind::ResourceBusy || Instant::now() >= until {
@@ -230,6 +210,6 @@ fn remove(directory: &Path) {
     }
 }
 
-fn describe(path: &Path, error: &io::Error) -> String {
+pub(crate) fn describe(path: &Path, error: &io::Error) -> String {
     format!("{}: {error}", path.display())
 }

@@ -1,6 +1,7 @@
 //! What the tests of `vrange` need of the machine.
 //!
-//! * [`MemoryGroup`] is a memory cgroup in which memory can be made short without troubling the machine;
+//! * [`MemoryGroup`] is a memory cgroup in which memory can be made short without troubling the machine; [`SplitGroup`] is one
+//!   in which some processes can be throttled or frozen;
 //! * [`Job`], [`Child`] and [`serve`] start the test program again as another process that does a job there;
 //! * [`in_child`] runs a test that changes its whole process in one of its own;
 //! * [`seccomp`] takes system calls away;
@@ -20,15 +21,17 @@ mod job;
 mod processors;
 mod ring;
 pub mod seccomp;
+mod split;
 
 pub use allocations::{CountingAllocator, allocations_of};
 pub use alone::{Alone, alone};
-pub use group::{MemoryGroup, ThrottledGroup};
+pub use group::MemoryGroup;
 pub use isolated::{in_child, in_child_with, is_child};
 pub use job::{Child, Ended, Job, Named, Talk, serve};
 pub use processors::{drain_processors, on_each_processor};
 pub use ring::Ring;
 pub use rustix::process::Signal;
+pub use split::SplitGroup;
 
 /// How long tests run. Set by `VRANGE_TEST_SCALE`, which is `ci` or `soak`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! A program that keeps data in volatile buffers, and checks what it finds in them.
 //!
 //! Its words: `bytes=`, `buffer=` (bytes of one buffer), `reserve=`, `max_unoffered=`, `care=` (see [`Care`]), `small_pages` (large
-//! buffers get no huge pages, for now), and those of [`outside::change`].
+//! buffers get no huge pages, for now), `idle` (runs only when nobody else wants to: `SCHED_IDLE`), and those of [`crate::outside`].
 //!
 //! | it hears | it does | it says |
 //! |---|---|---|
@@ -221,8 +221,19 @@ fn keep(heap: &Heap, headroom: fn(&Reading) -> u64) {
     }
 }
 
+/// For this thread and those that it starts, the reclaimer among them.
+fn run_only_when_idle() {
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the structure outlives the call, which changes only when this thread runs.
+    let answer = unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameters) };
+    assert_eq!(answer, 0, "any thread may ask for less: {}", std::io::Error::last_os_error());
+}
+
 pub(crate) fn run(talk: &mut Talk) {
     outside::change(talk);
+    if talk.has("idle") {
+        run_only_when_idle();
+    }
     let mut cache = Cache::make(talk);
     talk.say("ready");
     while let Some(line) = talk.hear() {
