@@ -29,16 +29,32 @@ impl MemoryGroup {
     /// # Errors
     /// Why no group can be made here, for [`skipped`](crate::skipped).
     pub fn make(purpose: &str, limit_bytes: u64) -> Result<Self, String> {
-        let group = Self::make_with_swap(purpose, limit_bytes)?;
+        let group = Self::make_at_home(purpose, limit_bytes)?;
         group.keep_off_swap();
         Ok(group)
     }
 
-    /// As [`make`](Self::make), but what is in it may be swapped like anything else, if the machine has swap.
+    /// As [`make`](Self::make), but up to `swap_bytes` of what is in it may be swapped, so that the outcome does not depend on
+    /// how much more swap there is.
     ///
     /// # Errors
-    /// As there.
-    pub fn make_with_swap(purpose: &str, limit_bytes: u64) -> Result<Self, String> {
+    /// As there; the machine has no swap.
+    pub fn make_with_swap(purpose: &str, limit_bytes: u64, swap_bytes: u64) -> Result<Self, String> {
+        if !has_swap() {
+            return Err("this machine has no swap".to_owned());
+        }
+        let group = Self::make_at_home(purpose, limit_bytes)?;
+        let (file, bytes) = match group.version {
+            Version::V1 => ("memory.memsw.limit_in_bytes", limit_bytes + swap_bytes),
+            Version::V2 => ("memory.swap.max", swap_bytes),
+        };
+        let file = group.directory.join(file);
+        fs::write(&file, bytes.to_string()).map_err(|error| describe(&file, &error))?;
+        Ok(group)
+    }
+
+    /// In our own group, or the nearest above it in which that is possible.
+    fn make_at_home(purpose: &str, limit_bytes: u64) -> Result<Self, String> {
         let own = own_group(Controller::Memory)?;
         let mut reason = String::from("no cgroup can be seen");
         for home in own.1 {
@@ -165,6 +181,12 @@ impl Drop for MemoryGroup {
     fn drop(&mut self) {
         remove(&self.directory);
     }
+}
+
+/// Does this machine have swap?
+pub fn has_swap() -> bool {
+    // The first line is a heading: proc_swaps(5).
+    fs::read_to_string("/proc/swaps").is_ok_and(|text| text.lines().count() > 1)
 }
 
 /// Version and directories, our own first, of the groups that limit what `controller` limits.

@@ -25,7 +25,7 @@ mod split;
 
 pub use allocations::{CountingAllocator, allocations_of};
 pub use alone::{Alone, alone};
-pub use group::MemoryGroup;
+pub use group::{MemoryGroup, has_swap};
 pub use isolated::{in_child, in_child_with, is_child};
 pub use job::{Child, Ended, Job, Named, Talk, serve};
 pub use processors::{drain_processors, on_each_processor};

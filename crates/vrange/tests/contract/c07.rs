@@ -1,13 +1,13 @@
 //! C7: works without swap; with swap, an offered page is dropped and never written to it.
 
 use vrange::Pinned;
-use vrange_testing::{drain_processors, in_child, skipped};
+use vrange_testing::{drain_processors, has_swap, in_child, skipped};
 
 use crate::support::{SIZES_PAGES, assert_filled, filled, is_zero, lost_pages, memory, quiet_heap};
 
 #[test]
 fn c07_offered_pages_go_without_swap() {
-    if memory::has_swap() {
+    if has_swap() {
         skipped("this machine has swap");
         return;
     }
@@ -23,7 +23,7 @@ fn c07_offered_pages_go_without_swap() {
 
 #[test]
 fn c07_offered_pages_are_not_written_to_swap() {
-    if !memory::has_swap() {
+    if !has_swap() {
         skipped("this machine has no swap");
         return;
     }
@@ -43,7 +43,7 @@ fn c07_offered_pages_are_not_written_to_swap() {
 
 #[test]
 fn c07_pages_that_were_swapped_out_and_then_offered_are_reported_lost() {
-    if !memory::has_swap() {
+    if !has_swap() {
         skipped("this machine has no swap");
         return;
     }

@@ -14,11 +14,18 @@ const HOG_BYTES: u64 = LIMIT_BYTES / 100 * 70;
 const HOG_THREADS: usize = 2;
 
 /// The cache is made full again, the hog takes and frees, the cache is checked.
-fn round(cache: &mut Process, hog: &mut Hog, way: Way) -> Result<Found, Ended> {
+pub(crate) fn round(cache: &mut Process, hog: &mut Hog, way: Way) -> Result<Found, Ended> {
     cache.fill()?;
     hog.take_by(HOG_BYTES, HOG_THREADS, way)?;
     hog.free()?;
     cache.look()
+}
+
+/// The contents are right, and some had to go.
+#[track_caller]
+pub(crate) fn assert_pressed(found: Found, when: &str) {
+    assert_eq!(found.wrong_pages, 0, "{when}: {found:?}");
+    assert!(found.lost_bytes > 0, "{when}: what was taken fitted beside the cache, so nothing was tested");
 }
 
 fn group() -> Option<MemoryGroup> {
@@ -34,12 +41,7 @@ fn c13_volatile_memory_never_causes_an_oom_kill() {
     for number in 0..scale().pick(10, 50) {
         let found = round(&mut cache, &mut hog, Way::Touch);
         assert_eq!(group.oom_kills(), 0, "round {number}: {:?}", group.read());
-        let found = found.expect("nobody was killed");
-        assert_eq!(found.wrong_pages, 0, "round {number}: {found:?}");
-        assert!(
-            found.lost_bytes > 0,
-            "round {number}: the hog fitted beside the cache, so nothing was tested"
-        );
+        assert_pressed(found.expect("nobody was killed"), &format!("round {number}"));
     }
 }
 
@@ -53,7 +55,7 @@ fn c13_holds_however_memory_is_taken() {
         for number in 0..scale().pick(3, 20) {
             let found = round(&mut cache, &mut hog, way);
             assert_eq!(group.oom_kills(), 0, "{way:?}, round {number}: {:?}", group.read());
-            assert_eq!(found.expect("nobody was killed").wrong_pages, 0, "{way:?}, round {number}");
+            assert_pressed(found.expect("nobody was killed"), &format!("{way:?}, round {number}"));
         }
     }
 }
@@ -67,7 +69,7 @@ fn c13_holds_for_threads_of_the_process_itself() {
         let found =
             cache.fill().and_then(|_| cache.swing(HOG_BYTES, HOG_THREADS)).and_then(|()| cache.look());
         assert_eq!(group.oom_kills(), 0, "round {number}: {:?}", group.read());
-        assert_eq!(found.expect("nobody was killed").wrong_pages, 0, "round {number}");
+        assert_pressed(found.expect("nobody was killed"), &format!("round {number}"));
     }
 }
 

@@ -14,16 +14,20 @@
 //! | `swing BYTES THREADS` | is its own hog: takes memory and frees it | `done` |
 //! | `offer BYTES` | offers the coldest by hand | bytes offered |
 //! | `collapse` | has the kernel make huge pages of all buffers, as khugepaged does by itself | `done`, or what it answered |
+//! | `drain` | has the kernel do what it put off with new and with offered pages | `done` |
+//! | `swapped` | asks the page table | pages of its buffers that are on swap |
 //! | `totals` | nothing | what was offered, rescued, lost and released since the start, in words |
 
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use vrange::{Buffer, Heap, LostBytes, Pinned, Reclaimer};
 use vrange_os::PAGE_BYTES;
 use vrange_os::cgroup::{Controller, Hierarchies, MemoryLevel, Reading};
 use vrange_os::kernel_file::{BUFFER_BYTES, Root};
-use vrange_testing::{Child, Ended, Job, MemoryGroup, Talk};
+use vrange_testing::{Child, Ended, Job, MemoryGroup, Talk, drain_processors};
 
 use crate::{MIB, hog, outside, pages};
 
@@ -114,6 +118,18 @@ impl Cache {
         let mut found = Found::default();
         self.buffers.iter().enumerate().for_each(|(index, buffer)| look(buffer, index, &mut found));
         found
+    }
+
+    /// Pages of the buffers that are on swap (bit 62 of the page table's entries).
+    fn swapped_pages(&self) -> usize {
+        let table = File::open("/proc/self/pagemap").expect("the page table");
+        let swapped_of = |buffer: &Buffer| {
+            let mut entries = vec![0; buffer.len().div_ceil(PAGE_BYTES) * size_of::<u64>()];
+            let offset = buffer.as_ptr().addr() / PAGE_BYTES * size_of::<u64>();
+            table.read_exact_at(&mut entries, offset as u64).expect("the page table");
+            entries.as_chunks().0.iter().filter(|entry| u64::from_ne_bytes(**entry) & 1 << 62 != 0).count()
+        };
+        self.buffers.iter().map(swapped_of).sum()
     }
 
     fn churn(&mut self, time: Duration) -> Found {
@@ -252,6 +268,11 @@ pub(crate) fn run(talk: &mut Talk) {
             "churn" => cache.churn(Duration::from_millis(number(1))).to_line(),
             "offer" => cache.heap.offer(number(1)).to_string(),
             "collapse" => cache.collapse().map_or_else(|error| error.to_string(), |()| "done".to_owned()),
+            "drain" => {
+                drain_processors();
+                "done".to_owned()
+            }
+            "swapped" => cache.swapped_pages().to_string(),
             "swing" => {
                 let threads = usize::try_from(number(2)).expect("fits");
                 drop(hog::Memory::take(number(1), threads, hog::Way::Touch));
@@ -322,9 +343,16 @@ impl Process {
     /// As [`start_filled`](Self::start_filled), from a job.
     #[track_caller]
     pub(crate) fn start_job(job: Job) -> Self {
+        let mut cache = Self::start(job);
+        cache.fill().expect("the cache is filled");
+        cache
+    }
+
+    /// As [`start_job`](Self::start_job), but the cache is still empty.
+    #[track_caller]
+    pub(crate) fn start(job: Job) -> Self {
         let mut cache = Self { child: job.start() };
         cache.child.hear().expect("the cache starts");
-        cache.fill().expect("the cache is filled");
         cache
     }
 
@@ -358,6 +386,14 @@ impl Process {
 
     pub(crate) fn swing(&mut self, bytes: u64, threads: usize) -> Result<(), Ended> {
         self.child.ask(&format!("swing {bytes} {threads}")).map(drop)
+    }
+
+    pub(crate) fn drain(&mut self) -> Result<(), Ended> {
+        self.child.ask("drain").map(drop)
+    }
+
+    pub(crate) fn swapped_pages(&mut self) -> Result<u64, Ended> {
+        Ok(numbers(&self.child.ask("swapped")?)[0])
     }
 
     pub(crate) fn offer(&mut self, bytes: u64) -> Result<u64, Ended> {

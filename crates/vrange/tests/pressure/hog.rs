@@ -130,14 +130,30 @@ pub(crate) struct Took {
     pub(crate) processor_seconds: f64,
 }
 
+impl Took {
+    #[expect(clippy::cast_precision_loss, reason = "times for people and ratios")]
+    fn of_line(line: &str) -> Self {
+        let mut seconds =
+            line.split_whitespace().map(|word| word.parse::<u64>().expect("nanoseconds") as f64 / 1e9);
+        let mut next = || seconds.next().expect("two numbers");
+        Self { seconds: next(), processor_seconds: next() }
+    }
+}
+
 /// A hog as its test sees it.
-pub(crate) struct Hog(Child);
+pub(crate) struct Hog(pub(crate) Child);
 
 impl Hog {
     /// Starts one in the group with this entry.
     #[track_caller]
     pub(crate) fn start(entry: impl Into<PathBuf>) -> Self {
-        let mut child = Job::new("hog").enter(entry).start();
+        Self::start_job(Job::new("hog").enter(entry))
+    }
+
+    /// As [`start`](Self::start), from a job.
+    #[track_caller]
+    pub(crate) fn start_job(job: Job) -> Self {
+        let mut child = job.start();
         child.hear().expect("the hog starts");
         Self(child)
     }
@@ -148,13 +164,20 @@ impl Hog {
     }
 
     /// As [`take`](Self::take), in another way.
-    #[expect(clippy::cast_precision_loss, reason = "times for people and ratios")]
     pub(crate) fn take_by(&mut self, bytes: u64, threads: usize, way: Way) -> Result<Took, Ended> {
         let line = self.0.ask(&format!("take {bytes} {threads} {}", way.name()))?;
-        let mut seconds =
-            line.split_whitespace().map(|word| word.parse::<u64>().expect("nanoseconds") as f64 / 1e9);
-        let mut next = || seconds.next().expect("two numbers");
-        Ok(Took { seconds: next(), processor_seconds: next() })
+        Ok(Took::of_line(&line))
+    }
+
+    /// As [`take`](Self::take), but `None` where it takes longer than `time`. Then there is no use for this hog any more.
+    pub(crate) fn take_within(
+        &mut self,
+        bytes: u64,
+        threads: usize,
+        time: Duration,
+    ) -> Result<Option<Took>, Ended> {
+        self.0.say(&format!("take {bytes} {threads} {}", Way::Touch.name()));
+        Ok(self.0.hear_within(time)?.map(|line| Took::of_line(&line)))
     }
 
     pub(crate) fn free(&mut self) -> Result<(), Ended> {

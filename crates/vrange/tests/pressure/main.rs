@@ -8,8 +8,10 @@
 
 mod c13;
 mod cache;
+mod high;
 mod hog;
 mod limits;
+mod machine;
 mod many;
 mod order;
 mod outside;
@@ -18,6 +20,7 @@ mod pages;
 mod rescued;
 mod slowdown;
 mod starved;
+mod swap;
 mod tail;
 mod undone;
 mod withheld;

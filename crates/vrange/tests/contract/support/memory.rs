@@ -156,8 +156,3 @@ pub(crate) fn proc_bytes(file: &str, field: &str) -> u64 {
 pub(crate) fn resident_bytes() -> u64 {
     proc_bytes("/proc/self/status", "RssAnon")
 }
-
-/// Does this machine have swap?
-pub(crate) fn has_swap() -> bool {
-    proc_bytes("/proc/meminfo", "SwapTotal") > 0
-}
