@@ -13,6 +13,7 @@ mod hog;
 mod limits;
 mod machine;
 mod many;
+mod naive;
 mod order;
 mod outside;
 mod page_cache;
@@ -20,6 +21,7 @@ mod pages;
 mod rescued;
 mod slowdown;
 mod starved;
+mod stress;
 mod swap;
 mod tail;
 mod undone;
@@ -33,7 +35,9 @@ fn jobs() {
     vrange_testing::serve(&[
         ("cache", cache::run),
         ("hog", hog::run),
+        ("naive", naive::run),
         ("stream", page_cache::run),
+        ("stress", stress::run),
         ("tail", tail::run),
     ]);
 }
