@@ -357,7 +357,16 @@ impl Process {
     }
 
     pub(crate) fn fill(&mut self) -> Result<u64, Ended> {
-        Ok(numbers(&self.child.ask("fill")?)[0])
+        self.begin_filling();
+        self.end_filling()
+    }
+
+    pub(crate) fn begin_filling(&mut self) {
+        self.child.say("fill");
+    }
+
+    pub(crate) fn end_filling(&mut self) -> Result<u64, Ended> {
+        Ok(numbers(&self.child.hear()?)[0])
     }
 
     pub(crate) fn use_all(&mut self, stride: usize) -> Result<u64, Ended> {
