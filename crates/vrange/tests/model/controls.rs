@@ -1,13 +1,14 @@
 //! What goes wrong without the protocol. Each control does by hand, on memory of its own, what a simpler design would do,
 //! and must lose data silently; the same steps through a buffer must not.
 
+use std::ops::Range;
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
 use vrange::{Heap, Pinned};
 use vrange_os::linux::{Linux, page_out};
-use vrange_os::{PAGE_BYTES, Placement, Reservation, Span, System};
+use vrange_os::{PAGE_BYTES, Placement, Reservation, Residency, Span, System};
 
 const PAGES: usize = 64;
 const WORDS: usize = PAGE_BYTES / 8;
@@ -20,11 +21,35 @@ struct Pages {
 
 impl Pages {
     fn written() -> Self {
+        let pages = Self::untouched();
+        pages.write(0..PAGES, STAMP);
+        pages
+    }
+
+    fn untouched() -> Self {
         stay_on_one_processor();
         let memory = linux().reserve(PAGES, Placement::SmallPages, false).expect("room");
-        let pages = Self { memory: Some(memory) };
-        (0..PAGES * WORDS).for_each(|word| pages.word(word).store(STAMP, Ordering::Relaxed));
-        pages
+        Self { memory: Some(memory) }
+    }
+
+    fn write(&self, pages: Range<usize>, value: u64) {
+        let words = pages.start * WORDS..pages.end * WORDS;
+        words.for_each(|word| self.word(word).store(value, Ordering::Relaxed));
+    }
+
+    fn is_zero(&self, page: usize) -> bool {
+        (0..WORDS).all(|word| self.word(page * WORDS + word).load(Ordering::Relaxed) == 0)
+    }
+
+    /// Which pages are resident, as `mincore(2)` sees it.
+    fn resident(&self) -> [bool; PAGES] {
+        let mut answers = [0u8; PAGES];
+        let start = std::ptr::without_provenance_mut(self.span().address());
+        // SAFETY: the pages are mapped, and there is room for an answer to each.
+        // tidy: allow(banned-call): the control shows what this call gets wrong.
+        let answer = unsafe { libc::mincore(start, self.span().bytes(), answers.as_mut_ptr()) };
+        assert_eq!(answer, 0, "mincore: {}", std::io::Error::last_os_error());
+        answers.map(|answer| answer & 1 != 0)
     }
 
     fn span(&self) -> Span {
@@ -151,6 +176,95 @@ fn a_pin_that_does_not_wait_for_an_offer_in_progress_loses_what_it_writes() {
     });
     pages.take();
     assert_eq!(pages.kept(), 0, "new bytes were lost under the pin");
+}
+
+/// Whoever takes a zero page for a lost one refills what was there, or was never wanted.
+#[test]
+fn zeros_taken_for_a_loss_misjudge_blank_and_unwritten_pages() {
+    const BLANK: Range<usize> = 0..PAGES / 4;
+    const UNWRITTEN: Range<usize> = PAGES / 4..PAGES / 2;
+    let pages = Pages::untouched();
+    pages.write(BLANK, 0);
+    pages.write(PAGES / 2..PAGES, STAMP);
+    pages.offer();
+    let called_lost: Vec<usize> = (0..PAGES).filter(|page| pages.is_zero(*page)).collect();
+    assert_eq!(called_lost, (BLANK.start..UNWRITTEN.end).collect::<Vec<_>>(), "though nothing was taken");
+
+    let (heap, _reclaimer) = Heap::builder().build_manual().expect("this kernel is supported");
+    let mut buffer = heap.buffer(PAGES * PAGE_BYTES).expect("room");
+    let mut guard = buffer.pin_mut().intact().expect("new");
+    guard.as_mut_slice_of::<u64>()[..BLANK.end * WORDS].fill(0);
+    guard.as_mut_slice_of::<u64>()[UNWRITTEN.end * WORDS..].fill(STAMP);
+    drop(guard);
+    assert!(buffer.offer());
+    assert!(buffer.pin().intact().is_some(), "nothing was taken");
+    // And the same when all that was written is gone.
+    assert!(buffer.offer());
+    page_out(Span::new(buffer.as_ptr().addr(), PAGES)).expect("the kernel takes MADV_PAGEOUT");
+    let Pinned::Purged(purged) = buffer.pin() else { panic!("lost, and not reported") };
+    assert_eq!(purged.lost_pages(), PAGES / 2);
+    assert_eq!(purged.lost().next(), Some(UNWRITTEN.end * PAGE_BYTES..PAGES * PAGE_BYTES));
+}
+
+/// A page that was only read is the kernel's zero page, which is nobody's: whoever takes it for a resident one makes it dirty in
+/// a rescue, and so brings memory in for nothing.
+#[test]
+fn mincore_calls_the_zero_page_resident() {
+    let pages = Pages::untouched();
+    assert_eq!(pages.resident(), [false; PAGES]);
+    assert!((0..PAGES).all(|page| pages.is_zero(page)));
+    assert_eq!(pages.resident(), [true; PAGES]);
+    // The page table knows that none of them is this process's own.
+    let mut own = 0;
+    let mut count = |run: Range<usize>, what| own += if what == Residency::Present { run.len() } else { 0 };
+    linux().residency(pages.span(), true, &mut count).expect("a page table that can be read");
+    assert_eq!(own, 0);
+}
+
+/// A page on swap has contents. Whoever takes it for one that was never written has nothing to miss when an offer drops it.
+#[test]
+fn mincore_calls_swapped_pages_absent() {
+    if !vrange_testing::has_swap() {
+        return vrange_testing::skipped("this machine has no swap");
+    }
+    let pages = Pages::written();
+    pages.take();
+    let absent: Vec<usize> = (0..PAGES).filter(|page| !pages.resident()[*page]).collect();
+    if absent.is_empty() {
+        return vrange_testing::skipped("the kernel swaps nothing out");
+    }
+    pages.offer();
+    let lost = absent.iter().filter(|page| pages.is_zero(**page)).count();
+    assert_eq!(lost, absent.len(), "had no contents, so nobody looks for them");
+}
+
+/// The second pinner of what was lost needs to know as much as the first.
+#[test]
+fn a_loss_that_the_first_pin_clears_is_not_told_to_the_second() {
+    let pages = Pages::written();
+    pages.offer();
+    pages.take();
+    let is_offered = AtomicBool::new(true);
+    // Looks at the pages after an offer, and only then.
+    let pin = || match is_offered.swap(false, Ordering::SeqCst) {
+        true => (0..PAGES).filter(|page| pages.word(page * WORDS).load(Ordering::SeqCst) == 0).count(),
+        false => 0,
+    };
+    assert_eq!([pin(), pin()], [PAGES, 0], "called intact");
+    assert_eq!(pages.kept(), 0, "and nothing is there");
+
+    let (heap, _reclaimer) = Heap::builder().build_manual().expect("this kernel is supported");
+    let mut buffer = heap.buffer(PAGES * PAGE_BYTES).expect("room");
+    buffer.pin_mut().intact().expect("new").as_mut_slice_of::<u64>().fill(STAMP);
+    assert!(buffer.offer());
+    page_out(Span::new(buffer.as_ptr().addr(), PAGES)).expect("the kernel takes MADV_PAGEOUT");
+    for _ in 0..2 {
+        let Pinned::Purged(purged) = buffer.pin() else { panic!("lost, and not reported") };
+        assert_eq!(purged.lost_pages(), PAGES);
+    }
+    let Pinned::Purged(purged) = buffer.pin_mut() else { panic!("lost, and not reported") };
+    drop(purged.acknowledge());
+    assert!(!buffer.pin().is_purged(), "reported until then");
 }
 
 #[test]
