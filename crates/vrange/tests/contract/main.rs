@@ -11,6 +11,7 @@ mod c05;
 mod c07;
 mod c08;
 mod c10;
+mod c10_huge;
 mod c10_ksm;
 mod c11;
 mod c12;

@@ -40,6 +40,22 @@ pub(crate) fn own_pages(span: Span) -> usize {
     own(span).iter().filter(|own| **own).count()
 }
 
+/// The frames of physical memory that the pages are in, 0 for those that are in none. `None`: only the superuser is told.
+pub(crate) fn frames(span: Span) -> Option<Vec<u64>> {
+    const FRAME: u64 = (1 << 55) - 1;
+    let entries = pagemap(span);
+    let is_hidden = |entry: &u64| entry & PRESENT != 0 && entry & FRAME == 0;
+    if entries.iter().any(is_hidden) {
+        return None;
+    }
+    Some(entries.iter().map(|entry| if entry & PRESENT != 0 { entry & FRAME } else { 0 }).collect())
+}
+
+/// KiB of huge pages in the mapping that a buffer lies in.
+pub(crate) fn huge_kib(span: Span) -> u64 {
+    smaps_kib(span.address(), "AnonHugePages")
+}
+
 /// How many of the pages are on swap.
 pub(crate) fn swapped_pages(span: Span) -> usize {
     pagemap(span).iter().filter(|entry| **entry & SWAPPED != 0).count()
