@@ -229,7 +229,8 @@ fn mincore_calls_swapped_pages_absent() {
     }
     let pages = Pages::written();
     pages.take();
-    let absent: Vec<usize> = (0..PAGES).filter(|page| !pages.resident()[*page]).collect();
+    let resident = pages.resident();
+    let absent: Vec<usize> = (0..PAGES).filter(|page| !resident[*page]).collect();
     if absent.is_empty() {
         return vrange_testing::skipped("the kernel swaps nothing out");
     }

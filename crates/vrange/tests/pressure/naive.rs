@@ -12,6 +12,7 @@
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
+use std::time::Duration;
 
 use vrange_os::linux::Linux;
 use vrange_os::{PAGE_BYTES, Placement, Reservation, System};
@@ -25,6 +26,8 @@ const PAGES: usize = 64;
 const RANGE_BYTES: usize = PAGES * PAGE_BYTES;
 /// The kernel's count of what it may take lags by up to 31 pages a processor, so this much may be none.
 const NOTHING_BYTES: u64 = 3 * MIB / 2;
+
+const NOTING: Duration = Duration::from_micros(50);
 
 const PINNED: u8 = 0;
 const VOLATILE: u8 = 1;
@@ -76,10 +79,6 @@ struct Range {
     state: AtomicU8,
 }
 
-/// What a range holds, as its thread knows it.
-#[derive(Clone, Copy, Default)]
-struct Contents(usize);
-
 impl Range {
     fn new() -> Self {
         let memory = linux().reserve(PAGES, Placement::SmallPages, false).expect("room");
@@ -90,7 +89,8 @@ impl Range {
     #[expect(clippy::mut_from_ref, reason = "a pin by one thread alone stands for the exclusive reference")]
     fn bytes(&self) -> &mut [u8] {
         assert_eq!(self.state.load(Ordering::SeqCst), PINNED);
-        // SAFETY: mapped until the process ends, and only the one thread that pins this range asks for its bytes.
+        // SAFETY: mapped until the process ends, and only the one thread that pins this range asks for its bytes. Where the
+        // kernel takes them all the same, each look is through a reference that was made after that.
         unsafe { std::slice::from_raw_parts_mut(self.memory.base(), RANGE_BYTES) }
     }
 
@@ -109,13 +109,17 @@ impl Range {
         if !self.becomes(VOLATILE, OFFERING) {
             return false;
         }
-        // Stands for the time in which it is noted what is there.
-        (0..PAGES).for_each(|_| std::hint::spin_loop());
+        // Stands for the time in which it is noted what is there, on a busy machine.
+        std::thread::sleep(NOTING);
         // SAFETY: our own memory, whose contents may be lost.
         let _ = unsafe { linux().offer(&[self.memory.span()]) };
         // Fails where somebody has pinned it meanwhile, which only a naive pin does.
         self.becomes(OFFERING, OFFERED);
         true
+    }
+
+    fn is_being_offered(&self) -> bool {
+        matches!(self.state.load(Ordering::SeqCst), VOLATILE | OFFERING)
     }
 
     /// The worst moment for the next pin: an offer is in progress, or has just been made.
@@ -144,29 +148,29 @@ impl Range {
         self.state.store(VOLATILE, Ordering::SeqCst);
     }
 
-    /// Pins, checks what a pin calls intact, writes everything, and lets go.
-    fn fill(&self, way: Way, contents: &mut Contents) -> Seen {
-        let is_there = if contents.0 == 0 { [false; PAGES] } else { self.pin(way) };
-        let mut seen = self.compare(*contents, &is_there);
-        if contents.0 == 0 {
-            seen = Seen::default();
-        }
+    /// Pins, checks what is there, writes everything, and lets go. A new range is pinned, and holds nothing.
+    fn fill(&self, way: Way, contents: &mut usize) -> Seen {
+        let seen = match *contents {
+            0 => Seen::default(),
+            contents => self.compare(contents, &self.pin(way)),
+        };
         self.write(contents);
         self.unpin();
         seen
     }
 
-    fn write(&self, contents: &mut Contents) {
-        contents.0 += 1 << 16;
+    /// Writes new contents.
+    fn write(&self, contents: &mut usize) {
+        *contents += 1 << 16;
         let written = self.bytes().chunks_mut(PAGE_BYTES).enumerate();
-        written.for_each(|(page, bytes)| pages::write(bytes, contents.0, page));
+        written.for_each(|(page, bytes)| pages::write(bytes, *contents, page));
     }
 
-    fn compare(&self, contents: Contents, is_there: &[bool; PAGES]) -> Seen {
+    fn compare(&self, contents: usize, is_there: &[bool; PAGES]) -> Seen {
         let mut seen = Seen::default();
         for ((page, bytes), is_there) in self.bytes().chunks(PAGE_BYTES).enumerate().zip(is_there) {
             let is_right =
-                if *is_there { pages::is_written(bytes, contents.0, page) } else { pages::is_zero(bytes) };
+                if *is_there { pages::is_written(bytes, contents, page) } else { pages::is_zero(bytes) };
             seen.wrong_pages += u64::from(!is_right);
             *(if *is_there { &mut seen.kept_pages } else { &mut seen.lost_pages }) += 1;
         }
@@ -181,7 +185,8 @@ fn linux() -> &'static Linux {
 /// One thread's ranges.
 struct Share<'a> {
     ranges: &'a [Range],
-    contents: Vec<Contents>,
+    /// What each was given last.
+    contents: Vec<usize>,
     random: Random,
 }
 
@@ -245,13 +250,16 @@ fn take_all_that_may_be_taken() {
     }
 }
 
-fn round(shares: &mut [Share<'_>], way: Way) -> Seen {
+fn round(ranges: &[Range], shares: &mut [Share<'_>], way: Way) -> Seen {
     let filled = Barrier::new(shares.len());
     let [held, over] = [0, 1].map(|_| Barrier::new(shares.len() + 1));
     std::thread::scope(|scope| {
         let threads: Vec<_> =
             shares.iter_mut().map(|share| scope.spawn(|| share.round(way, &filled, &held, &over))).collect();
         held.wait();
+        while ranges.iter().any(Range::is_being_offered) {
+            std::thread::yield_now();
+        }
         take_all_that_may_be_taken();
         over.wait();
         let mut seen = Seen::default();
@@ -267,11 +275,7 @@ pub(crate) fn run(talk: &mut Talk) {
     let mut shares: Vec<_> = ranges
         .chunks(count.div_ceil(THREADS))
         .zip(0..)
-        .map(|(ranges, seed)| Share {
-            ranges,
-            contents: vec![Contents::default(); ranges.len()],
-            random: Random(seed),
-        })
+        .map(|(ranges, seed)| Share { ranges, contents: vec![0; ranges.len()], random: Random(seed) })
         .collect();
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -284,7 +288,7 @@ pub(crate) fn run(talk: &mut Talk) {
         });
         talk.say("ready");
         while talk.hear().is_some() {
-            talk.say(&format!("{} 0", round(&mut shares, way).to_line()));
+            talk.say(&format!("{} 0", round(&ranges, &mut shares, way).to_line()));
         }
         is_over.store(true, Ordering::Relaxed);
     });

@@ -24,10 +24,12 @@ use crate::{MIB, pages};
 pub(crate) const LIMIT_BYTES: u64 = 128 * MIB;
 /// What all threads' buffers hold together.
 pub(crate) const KEPT_BYTES: u64 = 96 * MIB;
-/// What the hog takes: more than is free, less than that with what is volatile while a quarter is held.
-const HOG_BYTES: u64 = 80 * MIB;
+/// What the hog takes: more than is free; less than that with what is volatile while threads hold and look at as much as they may.
+const HOG_BYTES: u64 = 72 * MIB;
+/// What a thread may hold at once.
+const HELD_BYTES_MAX: usize = 6 << 20;
 pub(crate) const THREADS: usize = 3;
-/// Of the buffers, one in so many is held.
+/// Of the buffers, one in so many is held, at most.
 pub(crate) const HELD_ONE_IN: usize = 4;
 /// Among small ranges and large ones, whose page maps and pages are different.
 const SIZES_PAGES: [usize; 4] = [16, 256, 64, 1024];
@@ -140,7 +142,13 @@ fn wrong_pages(bytes: &[u8], contents: usize, lost: &BTreeSet<usize>) -> u64 {
 /// Steps 2 to 4, of one thread.
 fn pin_and_hold(slots: &[Slot], random: &mut Random, step: &Barrier, is_over: &AtomicBool) -> Seen {
     let mut seen = Seen::default();
-    let (held, others): (Vec<_>, Vec<_>) = slots.iter().partition(|_| random.below(HELD_ONE_IN) == 0);
+    let mut held_bytes = 0;
+    let (held, others): (Vec<_>, Vec<_>) = slots.iter().partition(|slot| {
+        let bytes = slot.buffer.len();
+        let is_held = random.below(HELD_ONE_IN) == 0 && held_bytes + bytes <= HELD_BYTES_MAX;
+        held_bytes += if is_held { bytes } else { 0 };
+        is_held
+    });
     let mut holds = Vec::with_capacity(held.len());
     for slot in held {
         for _ in 0..random.below(4) {
