@@ -15,6 +15,9 @@ use crate::support::raw::Raw;
 const PAGES: usize = 64;
 const PR_SET_MEMORY_MERGE: i32 = 67;
 const DIRECTORY: &str = "/sys/kernel/mm/ksm";
+/// KSM goes round everything that asks for it on the machine, which can be a virtual machine of some GiB: then a round takes
+/// seconds, and not milliseconds.
+const ROUNDS_MAX: Duration = Duration::from_secs(180);
 
 /// KSM at full speed; as it was before when dropped.
 struct Ksm {
@@ -78,14 +81,25 @@ fn merge_everything() -> bool {
     unsafe { libc::prctl(PR_SET_MEMORY_MERGE, 1, 0, 0, 0) == 0 }
 }
 
-/// Each page of its own, the same in whatever this fills: pages of one piece of memory are not merged with each other.
+/// Each page of its own, the same in whatever this fills: pages of one piece of memory are not merged with each other. And
+/// the same in no other process: what a page is merged with there, the kernel would not take.
 fn fill_alike(bytes: &mut [u8]) {
-    bytes.chunks_mut(PAGE_BYTES).zip(1..).for_each(|(page, byte)| page.fill(byte));
+    for (page, number) in bytes.chunks_mut(PAGE_BYTES).zip(1..) {
+        page.chunks_mut(size_of::<u64>()).for_each(|word| word.copy_from_slice(&word_of(number)));
+    }
+}
+
+fn word_of(number: u64) -> [u8; size_of::<u64>()] {
+    // Knuth's multiplicative hash; odd, so never zero.
+    let word = (u64::from(std::process::id()) << 32 | number << 1 | 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    word.to_ne_bytes()
 }
 
 /// How many pages still hold that.
 fn pages_left(bytes: &[u8]) -> usize {
-    bytes.chunks(PAGE_BYTES).zip(1..).filter(|(page, byte)| page.iter().all(|found| found == byte)).count()
+    let is_left =
+        |(page, number): &(&[u8], u64)| page.as_chunks().0.iter().all(|word| *word == word_of(*number));
+    bytes.chunks(PAGE_BYTES).zip(1..).filter(is_left).count()
 }
 
 /// Such memory, and it asks for KSM.
@@ -99,7 +113,7 @@ fn mergeable() -> Raw {
 /// Waits until KSM has merged this many pages, and has gone round a few times more.
 fn wait_until_merged(pages: usize) {
     let scans = || number_in(&format!("{DIRECTORY}/full_scans"));
-    let until = Instant::now() + Duration::from_secs(20);
+    let until = Instant::now() + ROUNDS_MAX;
     let wait_for = |done: &dyn Fn() -> bool| {
         while !done() {
             assert!(Instant::now() < until, "KSM merged {} pages in {} scans", merged_pages(), scans());
