@@ -14,11 +14,14 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use vrange::{Buffer, Content, Heap, Pinned, Reclaimer, WriteGuard};
 use vrange_os::linux::page_out;
 use vrange_os::{PAGE_BYTES, Span};
+use vrange_testing::is_emulated;
 
 /// A child that hangs is ended by the kernel after this many seconds: then its test fails.
 const CHILD_TIMEOUT_S: u32 = 20;
-/// The same for a whole test.
-const TEST_TIMEOUT_S: u32 = 60;
+/// The same for a whole test. Hundreds of forks take an emulated machine minutes.
+fn test_timeout_s() -> u32 {
+    if is_emulated() { 300 } else { 60 }
+}
 
 /// From the first fork of a test on: it ends in time, and every process tells why it failed.
 fn watch() {
@@ -26,7 +29,7 @@ fn watch() {
     WATCHED.call_once(|| {
         report_panics();
         // SAFETY: the default action of SIGALRM ends the process, which is what is wanted.
-        unsafe { libc::alarm(TEST_TIMEOUT_S) };
+        unsafe { libc::alarm(test_timeout_s()) };
     });
 }
 
