@@ -47,7 +47,7 @@ impl Guest {
         // setpriv asks the kernel to end QEMU when we end, however we end.
         let qemu = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "qemu-system-x86_64"])
-            .args(["-accel", "tcg,thread=multi", "-machine", "q35", "-cpu", "max", "-smp", "2"])
+            .args(["-accel", "tcg,thread=multi", "-machine", "q35,mem-merge=off", "-cpu", "max", "-smp", "2"])
             .args(["-m", &MEMORY_MIB.to_string(), "-nodefaults", "-no-reboot", "-display", "none"])
             .arg("-serial")
             .arg(format!("file:{}", kernel_log.display()))

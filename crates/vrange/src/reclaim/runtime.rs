@@ -198,7 +198,7 @@ fn run(wake: Option<&OwnedFd>) {
     let _reset = ResetOnPanic;
     run_soon();
     let mut cycle = Cycle::new(Root::real());
-    let mut sources = Sources::open(&Root::real());
+    let mut sources = None;
     let marked =
         Linux::get().ok().map(|system| -> Arc<dyn Pool> { Arc::new(MarkedMemory { marks: &MARKS, system }) });
     let mut pools: Vec<Arc<dyn Pool>> = Vec::new();
@@ -213,6 +213,8 @@ fn run(wake: Option<&OwnedFd>) {
                 continue;
             }
         };
+        // After the first turn: whoever has woken the thread may be about to run out of memory.
+        let sources = sources.get_or_insert_with(|| Sources::open(&Root::real()));
         let asleep = Instant::now();
         let woken = sources.wait(wake.map(AsFd::as_fd), Some(wait));
         if woken.timed_out {

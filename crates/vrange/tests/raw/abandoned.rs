@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use vrange::raw;
 use vrange_os::PAGE_BYTES;
 
-use crate::support::{Mapping, offer_all};
+use crate::support::Mapping;
 
 const PAGES: usize = 100;
 
@@ -19,7 +19,7 @@ fn c03_what_was_lost_before_is_told_afterwards() {
     let memory = Mapping::adopted(PAGES);
     memory.fill(0..PAGES, 1);
     memory.mark(0..PAGES);
-    offer_all();
+    memory.offer();
     memory.take(0..30);
     abandon(&memory, 10..PAGES);
     memory.take(0..PAGES);
@@ -45,7 +45,7 @@ fn c05_nothing_is_offered_any_more() {
     memory.mark(0..PAGES);
     abandon(&memory, 0..PAGES);
     memory.fill(0..PAGES, 500);
-    offer_all();
+    memory.offer();
     memory.take(0..PAGES);
     memory.assert_filled(0..PAGES, 500);
 }
@@ -58,7 +58,7 @@ fn c13_the_rest_of_a_block_stays_adopted() {
     memory.fill(0..3 * BLOCK, 1);
     memory.mark(0..3 * BLOCK);
     abandon(&memory, BLOCK + 5..BLOCK + 6);
-    offer_all();
+    memory.offer();
     memory.take(0..3 * BLOCK);
     memory.assert_filled(BLOCK + 5..BLOCK + 6, 1);
     assert_eq!(memory.unmark(0..3 * BLOCK).len(), 3 * BLOCK - 1);
@@ -67,8 +67,7 @@ fn c13_the_rest_of_a_block_stays_adopted() {
 /// One thread has all memory abandoned, as `mlockall` does, while another marks pages of the same memory and uses them.
 #[test]
 fn c05_beside_a_thread_that_abandons_everything_marks_are_true() {
-    let mut memory = Mapping::adopted(PAGES);
-    memory.adopt();
+    let memory = Mapping::adopted(PAGES);
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {

@@ -4,7 +4,7 @@ use vrange::raw;
 use vrange_os::PAGE_BYTES;
 use vrange_testing::{CountingAllocator, allocations_of};
 
-use crate::support::{Mapping, offer_all};
+use crate::support::Mapping;
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
@@ -17,7 +17,7 @@ fn no_call_that_an_allocator_makes_allocates() {
     mapping.fill(0..PAGES, 1);
     // The first mark of a process starts the reclaimer, and the first offer opens files.
     mapping.mark(0..10);
-    offer_all();
+    mapping.offer();
     mapping.take(0..10);
     mapping.unmark(0..10);
     let (base, bytes) = (mapping.base(), PAGES * PAGE_BYTES);
@@ -32,7 +32,7 @@ fn no_call_that_an_allocator_makes_allocates() {
         }
     });
     assert_eq!(in_calls, 0, "while nothing was offered");
-    offer_all();
+    mapping.offer();
     mapping.take(PAGES - 500..PAGES);
     let mut lost = 0;
     let in_calls = allocations_of(|| {

@@ -6,7 +6,7 @@ use vrange::raw::{self, Mark};
 use vrange_os::PAGE_BYTES;
 use vrange_testing::in_child;
 
-use crate::support::{Mapping, offer_all};
+use crate::support::Mapping;
 
 #[test]
 fn c01_marked_pages_stay_while_memory_is_plentiful() {
@@ -24,7 +24,7 @@ fn c03_an_unmark_tells_exactly_which_pages_were_lost() {
         let memory = Mapping::adopted(pages);
         memory.fill(0..pages, 7);
         memory.mark(0..pages);
-        offer_all();
+        memory.offer();
         let taken = pages / 3..pages - pages / 4;
         memory.take(taken.clone());
         assert_eq!(memory.unmark(0..pages), taken.clone().collect::<Vec<_>>(), "of {pages}");
@@ -47,7 +47,7 @@ fn c03_blank_and_untouched_pages_are_not_lost() {
         }
     }
     memory.mark(0..12);
-    offer_all();
+    memory.offer();
     memory.take(0..12);
     assert_eq!(memory.unmark(0..12), [0, 3, 6, 9]);
 }
@@ -57,12 +57,12 @@ fn c05_what_is_written_after_an_unmark_is_not_lost() {
     let memory = Mapping::adopted(600);
     memory.fill(0..600, 1);
     memory.mark(0..600);
-    offer_all();
+    memory.offer();
     memory.take(0..100);
     assert_eq!(memory.unmark(0..600).len(), 100);
     memory.fill(50..150, 1000);
     memory.take(0..600);
-    offer_all();
+    memory.offer();
     memory.take(0..600);
     memory.assert_filled(50..150, 1000);
     memory.assert_filled(150..600, 1);
@@ -75,7 +75,7 @@ fn c05_control_without_the_unmark_new_contents_are_lost() {
     memory.write(0, 1);
     memory.mark(0..1);
     memory.write(0, 2);
-    offer_all();
+    memory.offer();
     memory.take(0..1);
     assert_eq!(memory.read(0), 0);
 }
@@ -89,7 +89,7 @@ fn c03_pages_are_marked_and_unmarked_one_by_one() {
     memory.mark(500..1400);
     memory.mark(1400..2000);
     assert_eq!(memory.unmark(600..900), []);
-    offer_all();
+    memory.offer();
     memory.take(0..2000);
     memory.assert_filled(600..900, 1);
     let lost: BTreeSet<usize> = memory.unmark(0..2000).into_iter().collect();
@@ -101,10 +101,10 @@ fn c03_a_page_that_was_marked_twice_is_lost_once() {
     let memory = Mapping::adopted(8);
     memory.fill(0..8, 3);
     memory.mark(0..8);
-    offer_all();
+    memory.offer();
     memory.take(2..4);
     memory.mark(0..8);
-    offer_all();
+    memory.offer();
     assert_eq!(memory.unmark(0..8), [2, 3]);
 }
 
@@ -113,7 +113,7 @@ fn c03_a_part_that_is_unmarked_early_leaves_the_rest_offered() {
     let memory = Mapping::adopted(64);
     memory.fill(0..64, 9);
     memory.mark(0..64);
-    offer_all();
+    memory.offer();
     assert_eq!(memory.unmark(10..20), []);
     memory.mark(15..18);
     memory.take(0..64);
@@ -133,7 +133,7 @@ fn a_purge_drops_what_is_marked_and_nothing_else() {
         memory.fill(0..1200, 1);
         memory.mark(100..1100);
         if offered {
-            offer_all();
+            memory.offer();
         }
         // SAFETY: only marked pages go.
         let dropped = unsafe { raw::purge(memory.base(), 1200 * PAGE_BYTES) }.expect("a purge");
@@ -150,7 +150,7 @@ fn a_query_tells_the_state_of_each_page() {
     memory.fill(0..4, 1);
     memory.mark(0..2);
     memory.mark(4..5);
-    offer_all();
+    memory.offer();
     memory.mark(3..4);
     let mut found = Vec::new();
     raw::query(memory.base(), 6 * PAGE_BYTES, |page, mark| found.push((page, mark))).expect("a range");
@@ -174,7 +174,7 @@ fn c12_marks_are_counted() {
         assert_eq!(before, raw::RawStats::default());
         memory.mark(0..1000);
         assert_eq!(raw::stats().marked.pages(), 1000);
-        offer_all();
+        memory.offer();
         let stats = raw::stats();
         assert_eq!(
             (stats.marked.pages(), stats.offered_now.pages(), stats.settled.pages(), stats.offered.pages()),
@@ -232,7 +232,7 @@ fn c04_a_mark_touches_no_page() {
     memory.mark(0..pages);
     assert_eq!(memory.unmark(0..pages), []);
     memory.mark(0..pages);
-    offer_all();
+    memory.offer();
     assert_eq!(memory.unmark(0..pages), []);
     let mut resident = 0;
     let linux = vrange_os::linux::Linux::get().expect("this kernel");

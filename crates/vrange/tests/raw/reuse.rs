@@ -152,7 +152,7 @@ fn c11_control_adopted_memory_that_is_unmapped_unseen_loses_new_data() {
     unsafe { munmap(base.cast(), BYTES) }.expect("to be unmapped");
     let new = Mapping::at(base, PAGES);
     new.fill(0..PAGES, 1000);
-    offer_all();
+    new.offer();
     new.take(0..PAGES);
     assert!((0..PAGES).any(|page| new.read(page) == 0), "the danger is not what it was");
     raw::forget(base, BYTES).expect("to be forgotten");

@@ -1,9 +1,10 @@
 //! Mappings with known contents, and the lever that makes the kernel take offered pages.
 
 use std::ptr::null_mut;
+use std::time::{Duration, Instant};
 
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
-use vrange::raw;
+use vrange::raw::{self, Mark};
 use vrange_os::linux::page_out;
 use vrange_os::{PAGE_BYTES, Span};
 use vrange_testing::drain_processors;
@@ -12,7 +13,6 @@ use vrange_testing::drain_processors;
 pub(crate) struct Mapping {
     base: *mut u8,
     pages: usize,
-    adopted: bool,
 }
 
 // SAFETY: an address and a length; the tests keep threads to pages of their own.
@@ -26,7 +26,7 @@ impl Mapping {
 
     /// Memory whose end is told to the library.
     pub(crate) fn adopted(pages: usize) -> Self {
-        let mut mapping = Self::new(pages);
+        let mapping = Self::new(pages);
         mapping.adopt();
         mapping
     }
@@ -42,11 +42,10 @@ impl Mapping {
         let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | flags);
         // SAFETY: never over memory in use.
         let base = unsafe { mmap_anonymous(base.cast(), pages * PAGE_BYTES, protection, flags) };
-        Self { base: base.expect("address space").cast(), pages, adopted: false }
+        Self { base: base.expect("address space").cast(), pages }
     }
 
-    pub(crate) fn adopt(&mut self) {
-        self.adopted = true;
+    pub(crate) fn adopt(&self) {
         // SAFETY: private, anonymous, readable and writable; told of its end when dropped.
         unsafe { raw::adopt(self.base, self.pages * PAGE_BYTES) }.expect("to be adopted");
     }
@@ -113,6 +112,27 @@ impl Mapping {
         lost
     }
 
+    /// Offers all that is marked in this process, and this memory for certain: another test may be offering the same blocks.
+    pub(crate) fn offer(&self) {
+        drain_processors();
+        let is_fresh = || {
+            let mut fresh = false;
+            raw::query(self.base, self.pages * PAGE_BYTES, |_, mark| fresh |= mark == Mark::Fresh)
+                .expect("a range");
+            fresh
+        };
+        let until = Instant::now() + Duration::from_secs(20);
+        loop {
+            raw::offer(u64::MAX).expect("an offer");
+            if !is_fresh() {
+                break;
+            }
+            assert!(Instant::now() < until, "marked pages were not offered");
+            std::thread::yield_now();
+        }
+        drain_processors();
+    }
+
     pub(crate) fn span(&self, pages: std::ops::Range<usize>) -> Span {
         Span::new(self.at_page(pages.start).addr(), pages.len())
     }
@@ -144,9 +164,8 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        if self.adopted {
-            raw::forget(self.base, self.pages * PAGE_BYTES).expect("to be forgotten");
-        }
+        // Also where nobody has promised it: the next test that gets the address is to find nothing of this one.
+        raw::forget(self.base, self.pages * PAGE_BYTES).expect("to be forgotten");
         // SAFETY: the test's own, and it is over. Parts may be gone already.
         let _ = unsafe { munmap(self.base.cast(), self.pages * PAGE_BYTES) };
     }
