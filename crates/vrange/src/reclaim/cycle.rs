@@ -237,9 +237,11 @@ impl Cycle {
 
     fn rarely(&mut self, pools: &[Arc<dyn Pool>]) {
         self.ticks.measure();
-        // Before the first refusal, since every range that is refused loses its place in the order. And again, since a lack of
-        // descriptors passes.
-        self.reserve.can_offer = can_offer(pools);
+        // At the first turn, since every range that is refused loses its place in the order; and again after a refusal, since a
+        // lack of descriptors passes. No more often: it makes a mapping, for which the process may have to wait.
+        if self.readers.is_none() || !self.reserve.can_offer {
+            self.reserve.can_offer = can_offer(pools);
+        }
         if let Some(readers) = &mut self.readers {
             if readers.moved() {
                 *readers = Readers::open(&self.root);
