@@ -204,6 +204,8 @@ fn c08_the_blocks_that_were_marked_first_are_offered_first() {
         let order = [5, 1, 7, 0, 3, 6, 2, 4];
         for block in order {
             memory.mark(first + block * BLOCK..first + (block + 1) * BLOCK);
+            // Ages are told apart to about a microsecond.
+            std::thread::sleep(std::time::Duration::from_micros(20));
         }
         let mut offered = Vec::new();
         while offered.len() < order.len() {
