@@ -54,7 +54,7 @@ const PLANS: [Plan; 4] = [
     Plan { bytes: 4 << 10, mapping_bytes: 64 << 20, rounds: 200 },
     Plan { bytes: 64 << 10, mapping_bytes: 64 << 20, rounds: 200 },
     Plan { bytes: 1 << 20, mapping_bytes: 64 << 20, rounds: 60 },
-    Plan { bytes: 1 << 30, mapping_bytes: 1 << 30, rounds: 5 },
+    Plan { bytes: 1 << 30, mapping_bytes: 1 << 30, rounds: 15 },
 ];
 
 /// The largest mapping of a quick run.
@@ -110,11 +110,9 @@ fn measure(plan: Plan, rounds: u32, preloaded: bool, interrupt: &Interrupt) -> R
         if round % 2 == 0 {
             ours.round(&mut samples)?;
             peers.round(&mut samples)?;
-            at_once.mark(&mut samples)?;
-            at_once.free(&mut samples)?;
+            at_once.round(&mut samples, round / 2)?;
         } else {
-            at_once.free(&mut samples)?;
-            at_once.mark(&mut samples)?;
+            at_once.round(&mut samples, round / 2)?;
             peers.round(&mut samples)?;
             ours.round(&mut samples)?;
         }
