@@ -57,7 +57,6 @@ pub struct HeapOptions {
     pub reserved: u32,
 }
 
-const DECAY_MS_DEFAULT: u64 = 10_000;
 const FLAGS: u32 = VRANGE_HEAP_RESERVE | VRANGE_HEAP_MAX_UNOFFERED | VRANGE_HEAP_CORE_DUMP;
 
 impl HeapOptions {
@@ -88,10 +87,10 @@ impl HeapOptions {
             VRANGE_ORDER_LATEST_FIRST => builder.order(Order::LatestFirst),
             _ => return Err(unknown),
         };
-        let decay_ms = if self.decay_ms > 0 { self.decay_ms } else { DECAY_MS_DEFAULT };
-        match self.content {
-            VRANGE_CONTENT_CACHE => Ok(builder.content(Content::Cache)),
-            VRANGE_CONTENT_FREE => {
+        match (self.content, self.decay_ms) {
+            (VRANGE_CONTENT_CACHE, _) => Ok(builder.content(Content::Cache)),
+            (VRANGE_CONTENT_FREE, 0) => Ok(builder.content(Content::free())),
+            (VRANGE_CONTENT_FREE, decay_ms) => {
                 Ok(builder.content(Content::Free { decay: Duration::from_millis(decay_ms) }))
             }
             _ => Err(unknown),

@@ -29,9 +29,16 @@ pub enum Content {
     /// Garbage, such as an allocator's free blocks. It is offered soon after the unpin, and released when it has been left
     /// alone for `decay`, so that an idle program's resident memory falls.
     Free {
-        /// How long it stays. 10 s is a good choice.
+        /// How long it stays. [`Content::free`] has a good choice.
         decay: Duration,
     },
+}
+
+impl Content {
+    /// Garbage that is released when it has been left alone for ten seconds.
+    pub const fn free() -> Self {
+        Self::Free { decay: Duration::from_secs(10) }
+    }
 }
 
 /// What the owner of a heap asked for.
