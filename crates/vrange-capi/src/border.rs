@@ -83,14 +83,18 @@ pub(crate) unsafe fn give<T: Copy>(value: &T, to: *mut T, bytes: usize) -> Outco
     Ok(Status::Ok)
 }
 
-/// Takes a structure of a caller that knows `bytes` bytes of it, in the manner of openat2(2): what it does not know is zero,
-/// and what this version does not know must be.
+/// Takes a structure of a caller that knows `bytes` bytes of it, in the manner of openat2(2): `bytes` is 0 or that of the first
+/// version at least, what the caller does not know is zero, and what this version does not know must be.
 ///
 /// # Safety
 /// `from` may be read for `bytes` bytes, or is null and `bytes` is 0. Every pattern of bits is a `T`, zeros too.
 pub(crate) unsafe fn take<T: Copy>(from: *const T, bytes: usize) -> Result<T, Failure> {
     let mut value = std::mem::MaybeUninit::<T>::zeroed();
     if bytes > 0 {
+        // So far there is one version.
+        if bytes < size_of::<T>() {
+            return Err(Failure(Status::InvalidSettings));
+        }
         let from = NonNull::new(from.cast_mut()).ok_or(Failure(Status::NullPointer))?.cast::<u8>();
         let known = bytes.min(size_of::<T>());
         // SAFETY: as much as there is, and as there is room for.

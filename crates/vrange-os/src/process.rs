@@ -192,6 +192,13 @@ impl DescriptorPerProcess {
     }
 }
 
+impl DescriptorPerProcess {
+    /// Whoever has closed the program's descriptors has closed this one, too: the next call opens another.
+    pub fn forget(&self) {
+        self.packed.store(0, Ordering::Relaxed); // Relaxed: see `get_or_try_open`.
+    }
+}
+
 fn unpack(packed: u64) -> (BorrowedFd<'static>, bool) {
     let number = i32::try_from(packed >> 1 & (u64::from(u32::MAX) >> 1)).unwrap_or(i32::MAX);
     // SAFETY: a descriptor that `get_or_try_open` has taken out of its owner, so it is never closed.

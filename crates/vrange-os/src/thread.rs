@@ -96,8 +96,10 @@ pub fn write_eventfd(eventfd: BorrowedFd<'_>) {
 /// Waits until somebody writes, and takes that back.
 pub fn wait_for_eventfd(eventfd: BorrowedFd<'_>) {
     let mut poll = [rustix::event::PollFd::from_borrowed_fd(eventfd, rustix::event::PollFlags::IN)];
-    if retry(|| rustix::event::poll(&mut poll, None)).is_err() {
-        // A limit of no open files (RLIMIT_NOFILE, as sandboxes set it) forbids polling. The caller looks for work.
+    let polled = retry(|| rustix::event::poll(&mut poll, None));
+    if polled.is_err() || poll[0].revents().contains(rustix::event::PollFlags::NVAL) {
+        // A limit of no open files (RLIMIT_NOFILE, as sandboxes set it) forbids polling; or the program has closed the
+        // descriptor. The caller looks for work.
         std::thread::sleep(BLIND_WAIT);
     }
     drain_eventfd(eventfd);

@@ -219,19 +219,23 @@ pub(crate) unsafe extern "C" fn mremap(
 /// As there.
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn shmat(segment: c_int, start: *const c_void, flags: c_int) -> *mut c_void {
+    let mut losses = Losses::NONE;
+    let mut bytes = 0;
     if is_paired() && flags & libc::SHM_REMAP != 0 {
         let mut about = std::mem::MaybeUninit::<libc::shmid_ds>::zeroed();
         // SAFETY: has the kernel fill in the structure.
         if unnoticed(|| unsafe { libc::shmctl(segment, libc::IPC_STAT, about.as_mut_ptr()) }) == 0 {
             // SAFETY: filled in; zeros are valid too.
-            let bytes = unsafe { about.assume_init() }.shm_segsz;
-            let inside = if flags & libc::SHM_RND != 0 { start.addr() % PAGE_BYTES } else { 0 };
-            // What is lost with the memory is nobody's concern any more.
-            drop(take_losses(start.wrapping_byte_sub(inside).cast_mut(), bytes));
+            bytes = unsafe { about.assume_init() }.shm_segsz;
+            losses = take_losses(page_of(start), bytes);
         }
     }
     // SAFETY: passed on from the caller.
-    unsafe { next::shmat(segment, start, flags) }
+    let attached = unsafe { next::shmat(segment, start, flags) };
+    if attached == libc::MAP_FAILED {
+        losses.put(page_of(start), bytes);
+    }
+    attached
 }
 
 /// See `mprotect(2)`.
@@ -285,10 +289,14 @@ pub(crate) unsafe extern "C" fn mlock2(start: *const c_void, bytes: size_t, flag
     unsafe { next::mlock2(start, bytes, flags) }
 }
 
+/// The page that an address lies in.
+fn page_of(start: *const c_void) -> *mut c_void {
+    start.wrapping_byte_sub(start.addr() % PAGE_BYTES).cast_mut()
+}
+
 /// Locking begins at the page that the address lies in.
 fn abandon_around(start: *const c_void, bytes: size_t) {
-    let inside = start.addr() % PAGE_BYTES;
-    abandon(start.wrapping_byte_sub(inside).cast_mut(), bytes.saturating_add(inside));
+    abandon(page_of(start), bytes.saturating_add(start.addr() % PAGE_BYTES));
 }
 
 /// See `mlockall(2)`.

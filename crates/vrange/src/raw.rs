@@ -302,6 +302,7 @@ pub unsafe fn unmark_each(start: *mut u8, bytes: usize, mut lost: impl FnMut(usi
 /// # Errors
 /// [`ErrorKind::Unsupported`].
 pub fn offer(bytes: u64) -> Result<u64, Error> {
+    MARKS.enter();
     let pool = MarkedMemory { marks: &MARKS, system: need_system()? };
     Ok(selection::offer_coldest(&mut Picks::new(), &[&pool], bytes).bytes)
 }

@@ -1,13 +1,13 @@
 //! Page advice that destroys contents: the offer, one by one or vectored, and the release.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::sync::OnceLock;
 
 use rustix::io::Errno;
 use rustix::mm::{Advice, madvise, munlock};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
-use crate::process::PerProcess;
+use crate::process::DescriptorPerProcess;
 use crate::system::Offered;
 use crate::{OsError, Placement, Span};
 
@@ -44,12 +44,12 @@ pub enum Vectored {
 #[derive(Debug)]
 pub(super) struct Caller {
     support: OnceLock<AdviceSupport>,
-    pidfd: PerProcess<OwnedFd>,
+    pidfd: DescriptorPerProcess,
 }
 
 impl Caller {
     pub(super) const fn new() -> Self {
-        Self { support: OnceLock::new(), pidfd: PerProcess::new() }
+        Self { support: OnceLock::new(), pidfd: DescriptorPerProcess::new() }
     }
 
     pub(super) fn support(&self) -> AdviceSupport {
@@ -117,8 +117,9 @@ impl Caller {
             Vectored::PidfdSelf => PIDFD_SELF,
             Vectored::Descriptor => self
                 .pidfd
-                .get_or_try_make(|| pidfd_open(getpid(), PidfdFlags::empty()))
+                .get_or_try_open(|| pidfd_open(getpid(), PidfdFlags::empty()).map(|pidfd| (pidfd, true)))
                 .map_err(|errno| OsError::new("pidfd_open", errno))?
+                .0
                 .as_raw_fd(),
         };
         let mut vectors = [const { libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 } }; VECTORS_MAX];

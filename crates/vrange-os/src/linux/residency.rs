@@ -60,9 +60,28 @@ impl Reader {
         sharing: bool,
         visit: &mut dyn FnMut(Range<usize>, Residency),
     ) -> Result<(), OsError> {
+        match self.read_open(span, sharing, visit) {
+            // A program may close descriptors that it does not know (closefrom(3)). Nothing was visited.
+            Err(error) if matches!(error.errno(), Errno::BADF | Errno::NOTTY | Errno::STALE) => {
+                self.pagemap.forget();
+                self.read_open(span, sharing, visit)
+            }
+            read => read,
+        }
+    }
+
+    fn read_open(
+        &self,
+        span: Span,
+        sharing: bool,
+        visit: &mut dyn FnMut(Range<usize>, Residency),
+    ) -> Result<(), OsError> {
         match self.pagemap()? {
             (file, Method::Scan) if !sharing => scan(file, span, visit),
-            (file, Method::Scan | Method::Read) => read(file, span, visit),
+            (file, Method::Scan | Method::Read) => {
+                check_is_proc(file)?;
+                read(file, span, visit)
+            }
         }
     }
 }
@@ -193,6 +212,14 @@ fn read(
         page += wanted;
     }
     Ok(())
+}
+
+/// The number may be that of another file by now, of which nothing must be believed. (A scan of such a file is refused.)
+fn check_is_proc(file: BorrowedFd<'_>) -> Result<(), OsError> {
+    /// `PROC_SUPER_MAGIC` of <linux/magic.h>.
+    const PROC: u64 = 0x9fa0;
+    let about = rustix::fs::fstatfs(file).map_err(|errno| OsError::new(READ, errno))?;
+    if about.f_type.cast_unsigned() == PROC { Ok(()) } else { Err(OsError::new(READ, Errno::STALE)) }
 }
 
 fn read_exact_at(file: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> Result<(), OsError> {

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use vrange_os::{HUGE_PAGE_BYTES, PAGE_BYTES, Placement, Span, System};
 
-use super::block::Block;
+use super::block::{Block, Claimed, Held};
 use super::page_set::{BLOCK_PAGES, Pages};
 use crate::sync::{AtomicPtr, AtomicU64, Ordering};
 
@@ -34,8 +34,8 @@ struct Leaf {
     index: AtomicU64,
     /// Blocks in which something may be marked.
     used: [AtomicU64; LEAF_BLOCKS / BITS],
-    /// Blocks that were ever claimed without anything being marked in them: a child has to look at these too.
-    claimed: [AtomicU64; LEAF_BLOCKS / BITS],
+    /// Blocks that were ever held or claimed by a thread that a child may not have.
+    touched: [AtomicU64; LEAF_BLOCKS / BITS],
     /// Blocks that are adopted whole.
     adopted: [AtomicU64; LEAF_BLOCKS / BITS],
     blocks: [Block; LEAF_BLOCKS],
@@ -96,10 +96,28 @@ impl<'a> Place<'a> {
         self.leaf.used[self.index() / BITS].load(Ordering::Relaxed) & 1 << (self.index() % BITS) != 0
     }
 
-    /// The block is about to be claimed by a thread that a child may not have.
-    pub(crate) fn set_claimed(&self) {
-        // Relaxed: before the claim in the order of the thread, which is all that a copy of the memory can show.
-        self.leaf.claimed[self.index() / BITS].fetch_or(1 << (self.index() % BITS), Ordering::Relaxed);
+    /// Holds the block. See [`Block::hold`].
+    #[inline]
+    pub(crate) fn hold(&self) -> Held<'a> {
+        self.set_touched();
+        self.block().hold()
+    }
+
+    /// Claims the block. See [`Block::claim`].
+    pub(crate) fn claim(&self) -> Claimed<'a> {
+        self.set_touched();
+        self.block().claim()
+    }
+
+    /// The block is about to be held or claimed, and a child that is forked then has to free it. The bit is never taken away, so
+    /// it is in the copy before the block's state can be.
+    #[inline]
+    pub(crate) fn set_touched(&self) {
+        let (word, bit) = (&self.leaf.touched[self.index() / BITS], 1 << (self.index() % BITS));
+        // Relaxed: it was set for good.
+        if word.load(Ordering::Relaxed) & bit == 0 {
+            word.fetch_or(bit, Ordering::SeqCst); // SeqCst pairs with the exchange of the hold or claim that follows.
+        }
     }
 
     /// Are all of `pages` adopted?
@@ -114,14 +132,14 @@ impl<'a> Place<'a> {
     }
 
     fn is_whole(&self) -> bool {
-        // Relaxed: whoever marks pages of a mapping has learnt of the mapping from whoever made it.
-        let word = self.leaf.adopted[self.index() / BITS].load(Ordering::Relaxed);
+        // Acquire pairs with the Release in `abandon`: the pages' own bits are seen by whoever sees that the block's is gone.
+        let word = self.leaf.adopted[self.index() / BITS].load(Ordering::Acquire);
         word & 1 << (self.index() % BITS) != 0
     }
 
     fn adopt(&self, pages: Range<usize>) {
         if pages == (0..BLOCK_PAGES) {
-            // Relaxed: see `is_whole`.
+            // Relaxed: whoever marks pages of a mapping has learnt of the mapping from whoever made it.
             self.leaf.adopted[self.index() / BITS].fetch_or(1 << (self.index() % BITS), Ordering::Relaxed);
         } else {
             self.block().adopted.insert(pages);
@@ -138,8 +156,8 @@ impl<'a> Place<'a> {
         if self.is_whole() {
             self.block().adopted.insert(0..BLOCK_PAGES);
             let bit = 1 << (self.index() % BITS);
-            // Relaxed: see `is_whole`; who sees this too early takes the long way.
-            self.leaf.adopted[self.index() / BITS].fetch_and(!bit, Ordering::Relaxed);
+            // Release pairs with the Acquire in `is_whole`.
+            self.leaf.adopted[self.index() / BITS].fetch_and(!bit, Ordering::Release);
         }
         self.block().adopted.remove(pages);
     }
@@ -236,9 +254,9 @@ impl AddressMap {
     /// Calls `visit` with each block that anybody may hold or have claimed.
     pub(crate) fn each_touched<'a>(&'a self, mut visit: impl FnMut(Place<'a>)) {
         self.each_leaf(|leaf, first| {
-            for (word, (used, claimed)) in leaf.used.iter().zip(&leaf.claimed).enumerate() {
-                // Relaxed, both: for a child, which has one thread so far.
-                let bits = used.load(Ordering::Relaxed) | claimed.load(Ordering::Relaxed);
+            for (word, bits) in leaf.touched.iter().enumerate() {
+                // Relaxed: for a child, which has one thread so far.
+                let bits = bits.load(Ordering::Relaxed);
                 for bit in (0..BITS).filter(|bit| bits & 1 << bit != 0) {
                     visit(Place { leaf, number: first + word * BITS + bit });
                 }

@@ -77,7 +77,7 @@ impl Marks {
         // Pages that KSM shares would take others along.
         close_to_merging(span)?;
         let block = place.block();
-        let held = block.hold();
+        let held = place.hold();
         place.set_used();
         let marked_before = block.marked.among(pages.clone());
         // What is not there now keeps its note: it may have gone since an earlier mark. What is there is looked at again: it may
@@ -95,7 +95,8 @@ impl Marks {
         let offered = unsafe { offer(system, span) };
         if offered.is_err_and(|error| error.errno() != Errno::NOMEM) {
             let new = Pages::of(pages).without(&marked_before);
-            self.take_back_refused(place, &new, &new.and(&noted.there), system);
+            // SAFETY: passed on from the caller.
+            unsafe { self.take_back_refused(place, &new, &new.and(&noted.there), system) };
             drop(held);
             return offered;
         }
@@ -105,13 +106,24 @@ impl Marks {
 
     /// The kernel has refused to be offered some of the pages of a held block, and may have taken others all the same. Those that
     /// were not marked before are taken back. What is lost, or cannot be taken back, stays marked, so that an unmark tells of it.
-    fn take_back_refused(&self, place: &Place<'_>, new: &Pages, there: &Pages, system: &dyn System) {
+    ///
+    /// # Safety
+    /// As for [`mark_at_once`](Self::mark_at_once).
+    unsafe fn take_back_refused(&self, place: &Place<'_>, new: &Pages, there: &Pages, system: &dyn System) {
         let block = place.block();
         let mut lost = Pages::NONE;
         let mut note_lost = |page: usize| lost.insert(page..page + 1);
         let mut found = Found::new(&mut note_lost);
+        // What the kernel refuses by itself it has not taken before: the pages of a file, say, which are nobody's to touch.
+        let mut taken = Pages::NONE;
+        for page in there.runs(usize::MAX).flatten() {
+            // SAFETY: passed on from the caller.
+            if unsafe { offer(system, memory_of(place).span().slice(page, 1)) }.is_ok() {
+                taken.insert(page..page + 1);
+            }
+        }
         // Whatever fails here is told by `kept`.
-        let _ = take_back(place, there, system, &mut found);
+        let _ = take_back(place, &taken, system, &mut found);
         self.counters.lost(found.lost);
         let ended = new.without(&found.kept).without(&lost);
         ended.runs(usize::MAX).for_each(|run| block.forget_marks(run));
@@ -155,8 +167,11 @@ pub(crate) fn keep_what_is_there(span: Span, system: &dyn System) -> Result<(), 
 
 fn is_anything_there(part: Span, system: &dyn System) -> Result<bool, OsError> {
     let mut found = false;
-    system.residency(part, false, &mut |_, _| found = true)?;
-    Ok(found)
+    match system.residency(part, false, &mut |_, _| found = true) {
+        // Beyond all that a process can have.
+        Err(error) if error.errno() == Errno::FAULT => Ok(false),
+        looked => looked.map(|()| found),
+    }
 }
 
 /// # Safety
@@ -184,14 +199,21 @@ fn note_through_kernel(
     let mut noted = Noted { resident: 0, there: Pages::NONE };
     let mut outcome = Ok(());
     let span = memory.span().slice(pages.start, pages.len());
+    witness::wait_for_migration(system, span);
     system.residency(span, false, &mut |found, residency| {
         for page in pages.start + found.start..pages.start + found.end {
             let is_swapped = residency == Residency::Swapped;
             noted.resident += usize::from(!is_swapped);
             match if is_swapped { Ok(true) } else { has_contents(memory.span().slice(page, 1)) } {
                 Ok(has_contents) => {
-                    let note = if has_contents { Page::Witnessed } else { Page::Blank };
-                    notes.set_beside_others(page, note);
+                    // Zeros where there were contents at an earlier mark: those are lost, and are told of.
+                    let is_lost =
+                        known.contains(page) && matches!(notes.get(page), Page::Witnessed | Page::Lost);
+                    match (has_contents, is_lost) {
+                        (true, _) => notes.set_beside_others(page, Page::Witnessed),
+                        (false, true) => {}
+                        (false, false) => notes.set_beside_others(page, Page::Blank),
+                    }
                     noted.there.insert(page..page + 1);
                 }
                 Err(error) => outcome = Err(error),
@@ -259,15 +281,15 @@ pub(super) fn take_back(
         }
     }
     for page in offered.without(&found.kept).runs(usize::MAX).flatten() {
-        if notes.get(page) == Page::Witnessed {
-            // Contents that cannot be looked at any more cannot be vouched for.
-            let is_intact =
-                there.contains(page) && has_contents(memory.span().slice(page, 1)).unwrap_or(false);
-            if is_intact {
-                found.intact += 1;
-            } else {
-                found.lose(page);
-            }
+        // Contents that cannot be looked at any more cannot be vouched for.
+        let is_intact =
+            || there.contains(page) && has_contents(memory.span().slice(page, 1)).unwrap_or(false);
+        match notes.get(page) {
+            Page::Witnessed if is_intact() => found.intact += 1,
+            Page::Witnessed => found.lose(page),
+            // An earlier mark, or a thread of the parent, has found that out.
+            Page::Lost => (found.tell)(page),
+            Page::Absent | Page::Blank => {}
         }
     }
     outcome

@@ -80,10 +80,11 @@ impl Block {
 
     /// Claims the block for the calling thread alone, after waiting for those who hold it.
     pub(crate) fn claim(&self) -> Claimed<'_> {
+        let mut yields = 0;
         loop {
             match self.state.begin_change() {
                 BeginRelease::Claimed(before) => return Claimed { block: self, before },
-                BeginRelease::Pinned | BeginRelease::Empty => thread::yield_now(),
+                BeginRelease::Pinned | BeginRelease::Empty => give_way(&mut yields),
                 BeginRelease::Busy => self.wakes.wait(&self.state),
             }
         }
@@ -124,6 +125,18 @@ impl Block {
     }
 }
 
+/// Lets another thread run. One that holds a block does so for some nanoseconds, unless it is preempted, perhaps by this very
+/// thread, if that has a higher priority.
+fn give_way(yields: &mut u32) {
+    #[cfg(not(loom))]
+    if *yields > 100 {
+        thread::sleep(std::time::Duration::from_micros(50));
+        return;
+    }
+    *yields += 1;
+    thread::yield_now();
+}
+
 /// A block that one thread has to itself, until this is dropped.
 #[derive(Debug)]
 #[must_use]
@@ -155,7 +168,7 @@ impl Held<'_> {
     #[inline]
     pub(crate) fn mark(self, pages: Range<usize>, now: Generation) {
         self.block.marked.insert(pages);
-        self.block.state.end_hold(now);
+        self.block.state.end_hold(Some(now));
         std::mem::forget(self);
     }
 
@@ -168,7 +181,7 @@ impl Held<'_> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.block.state.end_hold(self.block.state.glance().generation());
+        self.block.state.end_hold(None);
     }
 }
 

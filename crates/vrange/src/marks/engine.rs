@@ -157,8 +157,7 @@ impl Marks {
     pub(super) fn each_noted<'a>(&'a self, span: Span, mut change: impl FnMut(&Place<'a>, Range<usize>)) {
         self.map.each_known(span, |place, pages| {
             if place.has_adopted(pages.clone()) || place.is_used() {
-                place.set_claimed();
-                let _claimed = place.block().claim();
+                let _claimed = place.claim();
                 change(&place, pages);
             }
         });
@@ -242,7 +241,7 @@ fn mark_block(place: &Place<'_>, pages: Range<usize>, now: Generation) -> bool {
         // The mark may go on.
         place.prefetch_ahead();
     }
-    let held = place.block().hold();
+    let held = place.hold();
     // Again: they may have been abandoned before the block was held, and cannot be as long as it is.
     if !place.is_adopted(pages.clone()) {
         return false;

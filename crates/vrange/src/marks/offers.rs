@@ -58,6 +58,7 @@ impl Marks {
     /// Nothing is marked in the block any more, as it seems.
     fn leave(&self, place: &Place<'_>, seen: Word) {
         let block = place.block();
+        place.set_touched();
         let _pass = self.gate.enter();
         if block.state.begin_release_of(seen).is_none() {
             return;
@@ -138,7 +139,10 @@ impl Marks {
         if block.state.begin_release_of(seen).is_none() {
             return Released::Interrupted;
         }
-        let wanted = block.marked.all().and(&place.adopted());
+        let all = block.marked.all().and(&place.adopted());
+        // What is offered goes first: the others may have been marked just now.
+        let offered = all.and(&block.offered.all());
+        let wanted = if offered.is_empty() { all } else { offered };
         let (dropped, end) = self.drop_pages(system, &place, &wanted, pages_max);
         block.end_release();
         match end {
@@ -154,8 +158,7 @@ impl Marks {
         let block = place.block();
         let mut dropped = 0;
         loop {
-            place.set_claimed();
-            let claimed = block.claim();
+            let claimed = place.claim();
             let wanted = block.marked.among(pages.clone()).and(&place.adopted());
             let (more, end) = self.drop_pages(system, place, &wanted, usize::MAX);
             dropped += more;
@@ -240,7 +243,10 @@ fn drop_run(system: &dyn System, place: &Place<'_>, run: Range<usize>) -> Option
     // Before the call: in a child forked during it, these pages may be gone.
     block.offered.insert(run.clone());
     // SAFETY: marked pages of adopted memory, in a claimed block: their owner has agreed that they may go.
-    unsafe { system.release(memory.span().slice(run.start, run.len())) }.ok()?;
+    if unsafe { system.release(memory.span().slice(run.start, run.len())) }.is_err() {
+        fresh.runs(PIECE_PAGES).for_each(|run| block.offered.remove(run));
+        return None;
+    }
     let mut counts = Dropped { dropped: 0, taken: 0 };
     for page in run.clone() {
         let had_contents = notes.get(page) == Page::Witnessed;

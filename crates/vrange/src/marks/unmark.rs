@@ -53,7 +53,7 @@ impl Marks {
         let mut outcome = Ok(());
         self.each_marked(span, |place, pages| {
             let block = place.block();
-            let held = block.hold();
+            let held = place.hold();
             if block.offered.has_any(pages.clone()) || block.settled.has_any(pages.clone()) {
                 let first = (place.address() / PAGE_BYTES).cast_signed()
                     - (span.address() / PAGE_BYTES).cast_signed();
@@ -113,8 +113,7 @@ impl Marks {
         self.enter();
         self.map.make_leaves(span, system);
         self.map.each_known(span, |place, pages| {
-            place.set_claimed();
-            let _claimed = place.block().claim();
+            let _claimed = place.claim();
             place.set_used();
             place.block().settle_lost(pages);
         });

@@ -197,6 +197,10 @@ impl Sources {
                     *flags = entry.revents();
                 }
                 let by_wake = entries[used..shown].iter().any(|entry| !entry.revents().is_empty());
+                if entries[used..shown].iter().any(|entry| entry.revents().contains(PollFlags::NVAL)) {
+                    // The program has closed it, with all others perhaps, and it will report that for ever.
+                    sleep(timeout.unwrap_or(BLIND_POLL).min(BLIND_POLL));
+                }
                 Ok(Woken { by_wake, ..Woken::default() })
             }
             Err(_) => {

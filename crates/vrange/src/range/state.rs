@@ -253,12 +253,26 @@ impl State {
         }
     }
 
-    /// Lets go of a block. In a child that was forked while the caller held it (from a signal handler, that is) it is not held
-    /// any more.
+    /// Lets go of a block, which is as old as its last mark: now, if `marked` says so. In a child that was forked while the caller
+    /// held it (from a signal handler, that is) it is not held any more.
     #[inline]
-    pub(crate) fn end_hold(&self, now: Generation) {
-        if self.glance().phase() == Phase::Pinned {
-            let (Unpin::StillPinned | Unpin::Volatile(_)) = self.unpin(now);
+    pub(crate) fn end_hold(&self, marked: Option<Generation>) {
+        let mut word = self.glance();
+        while word.phase() == Phase::Pinned {
+            let aged = word.with_generation(marked.unwrap_or(word.generation()));
+            let next = match word.pins() {
+                PINS_MAX => aged,
+                1 => aged.with_pins(0).with_phase(Phase::Volatile),
+                _ => Word(aged.0 - PIN),
+            };
+            // Release (in SeqCst) pairs with the Acquire of the next hold or claim; SeqCst pairs with `look`, as in `unpin`.
+            match self.exchange(word, next, Ordering::SeqCst) {
+                Ok(()) => {
+                    sequential_point();
+                    return;
+                }
+                Err(now) => word = now,
+            }
         }
     }
 

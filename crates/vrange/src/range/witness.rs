@@ -311,13 +311,8 @@ fn set_bits(bits: u32) -> impl Iterator<Item = usize> {
     (0..u32::BITS as usize).filter(move |index| bits & 1 << index != 0)
 }
 
-/// Pages that the page table calls swapped are really so, and the offer will destroy them, or they are being moved to
-/// another place in memory, which is no loss. Migration ends soon; what stays swapped counts as having contents.
-///
-/// # Safety
-/// As for [`note`].
-unsafe fn note_swapped(system: &dyn System, memory: Memory, run: Range<usize>, map: Words<'_>) {
-    let span = memory.span().slice(run.start, run.len());
+/// Waits until no page seems swapped that is only being moved in memory, or it is plain that some are on swap.
+pub(crate) fn wait_for_migration(system: &dyn System, span: Span) {
     for _ in 0..SWAP_LOOKS_MAX {
         let mut swapped = 0;
         let looked = system.residency(span, false, &mut |found, residency| {
@@ -328,6 +323,16 @@ unsafe fn note_swapped(system: &dyn System, memory: Memory, run: Range<usize>, m
         }
         thread::yield_now();
     }
+}
+
+/// Pages that the page table calls swapped are really so, and the offer will destroy them, or they are being moved to
+/// another place in memory, which is no loss. Migration ends soon; what stays swapped counts as having contents.
+///
+/// # Safety
+/// As for [`note`].
+unsafe fn note_swapped(system: &dyn System, memory: Memory, run: Range<usize>, map: Words<'_>) {
+    let span = memory.span().slice(run.start, run.len());
+    wait_for_migration(system, span);
     for page in run.clone().filter(|page| map.get(*page) != Page::Lost) {
         map.set(page, Page::Witnessed);
     }

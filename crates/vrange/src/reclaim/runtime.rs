@@ -132,6 +132,8 @@ pub(crate) fn wake(sleeper: &Sleeper) {
 /// What a mark has to do beyond its bits; almost always nothing.
 #[inline]
 pub(crate) fn after_mark() {
+    // In a child whose `clone` ran no handlers the word is the parent's.
+    enter_process();
     if !RUNTIME.sleeper.is_awake() {
         wake(&RUNTIME.sleeper);
     }
@@ -140,6 +142,7 @@ pub(crate) fn after_mark() {
 /// What an unmark has to do: the reclaimer may have fallen asleep while the block was held, with other marks in it.
 #[inline]
 pub(crate) fn after_unmark() {
+    enter_process();
     if RUNTIME.sleeper.is_asleep() && MARKS.needs_reclaimer() {
         wake(&RUNTIME.sleeper);
     }
@@ -333,6 +336,7 @@ fn enter_with(heap: &Inner, adopt: fn(&Slot)) {
 }
 
 /// In a child: there is no reclaimer thread, and the descriptor that woke it is the parent's.
+#[inline]
 fn enter_process() {
     RUNTIME.owner.enter(|| {
         RUNTIME.gate.reset_in_child();

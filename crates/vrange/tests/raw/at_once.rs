@@ -1,6 +1,6 @@
 //! Marks on memory that the library knows nothing of: offered at once, looked at only through the kernel.
 
-use rustix::mm::MprotectFlags;
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use vrange::{ErrorKind, raw};
 use vrange_os::PAGE_BYTES;
@@ -157,6 +157,62 @@ fn c06_a_refused_mark_leaves_earlier_marks_alone() {
     assert_eq!(memory.unmark(0..16), [0, 1]);
     take_others();
     memory.assert_filled(2..16, 1);
+}
+
+/// A mark of a file is refused, and nothing is done to its pages: neither copied, nor kept marked.
+#[test]
+fn c06_a_refused_mark_leaves_a_file_alone() {
+    use std::io::Write as _;
+    let mut file = tempfile::tempfile().expect("a file");
+    file.write_all(&[7; 8 * PAGE_BYTES]).expect("space on disk");
+    for protection in [ProtFlags::READ, ProtFlags::READ | ProtFlags::WRITE] {
+        // SAFETY: a new mapping, over nothing.
+        let mapped =
+            unsafe { mmap(std::ptr::null_mut(), 8 * PAGE_BYTES, protection, MapFlags::PRIVATE, &file, 0) };
+        let start = mapped.expect("address space").cast::<u8>();
+        // SAFETY: mapped and readable.
+        let bytes = unsafe { std::slice::from_raw_parts(start, 8 * PAGE_BYTES) };
+        assert!(bytes.iter().all(|byte| *byte == 7), "every page is in memory");
+        // SAFETY: refused.
+        let refused = unsafe { raw::mark(start, 8 * PAGE_BYTES) };
+        assert_eq!(refused.expect_err("a file").kind(), ErrorKind::NotMarkable);
+        // SAFETY: nothing is marked.
+        let unmarked = unsafe { raw::unmark(start, 8 * PAGE_BYTES) };
+        assert!(!unmarked.expect("nothing is marked").is_purged());
+        let smaps = std::fs::read_to_string("/proc/self/smaps").expect("this process's mappings");
+        let ours = smaps.split_once(&format!("{:x}-", start.addr())).expect("the mapping").1;
+        let anonymous = ours.lines().find(|line| line.starts_with("Anonymous:")).expect("a count");
+        assert_eq!(anonymous.split_whitespace().nth(1), Some("0"), "pages were copied");
+        // SAFETY: mapped above, and not used any more.
+        unsafe { rustix::mm::munmap(start.cast(), 8 * PAGE_BYTES) }.expect("to be unmapped");
+    }
+}
+
+/// A page that was lost reads as zeros, and is there again once somebody has read it.
+#[test]
+fn c03_a_second_mark_tells_of_losses_that_somebody_has_looked_at() {
+    let memory = Mapping::new(8);
+    memory.fill(0..8, 1);
+    memory.mark_and_drain(0..8);
+    memory.take(0..4);
+    assert_eq!((0..4).map(|page| memory.read(page)).sum::<u64>(), 0);
+    memory.mark_and_drain(0..8);
+    assert_eq!(memory.unmark(0..8), [0, 1, 2, 3]);
+}
+
+#[test]
+fn c14_descriptors_that_the_program_closes_are_opened_again() {
+    in_child(|| {
+        let memory = Mapping::new(8);
+        memory.fill(0..8, 1);
+        memory.mark_and_drain(0..8);
+        // SAFETY: the test program's own are not used any more, but for its output.
+        assert_eq!(unsafe { libc::close_range(3, u32::MAX, 0) }, 0);
+        memory.take(0..2);
+        assert_eq!(memory.unmark(0..8), [0, 1]);
+        memory.take(0..8);
+        memory.assert_filled(2..8, 1);
+    });
 }
 
 #[test]

@@ -155,6 +155,8 @@ fn c09_marks_under_a_lock_that_fork_handlers_take_do_not_deadlock() {
                     lock();
                     memory.mark(0..3000);
                     assert_eq!(memory.unmark(0..3000), []);
+                    // Has to wait for everybody who holds the blocks, which are threads of the parent's.
+                    raw::forget(memory.base(), 4000 * PAGE_BYTES).expect("to be forgotten");
                     unlock();
                 });
                 if !child {
