@@ -71,8 +71,6 @@ impl System for Linux {
     }
 
     fn can_offer(&self) -> bool {
-        // Found out now, and not in the middle of an offer.
-        let _ = self.advice.support();
         let tried = advice::on_scratch_page(|page| {
             self.residency.read(page, false, &mut |_, _| {})?;
             // SAFETY: a page mapped for this purpose; it holds nothing.
