@@ -20,7 +20,11 @@
 
 mod advice;
 mod errno;
+mod load;
 mod losses;
 mod mappings;
 mod mode;
 mod next;
+
+/// What the kernel maps and marks.
+const PAGE_BYTES: usize = 4096;

@@ -3,8 +3,8 @@
 use libc::c_void;
 use vrange::raw;
 
+use crate::PAGE_BYTES;
 use crate::errno::unnoticed;
-use crate::mappings::PAGE_BYTES;
 use crate::next;
 
 /// A byte for each page of a range, 1 if the page is lost, in a mapping of its own: nothing here may allocate.

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use libc::{c_int, c_ulong, c_void, off_t, size_t};
 use vrange::raw;
 
+use crate::PAGE_BYTES;
 use crate::errno::unnoticed;
 use crate::losses::Losses;
 use crate::mode::is_paired;
 use crate::next;
 
-pub(crate) const PAGE_BYTES: usize = 4096;
 /// Opens all memory of the process to KSM, or closes it (Linux 6.4).
 const PR_SET_MEMORY_MERGE: c_int = 67;
 const PR_GET_MEMORY_MERGE: c_int = 68;

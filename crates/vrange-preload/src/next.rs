@@ -5,8 +5,6 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use libc::{c_int, c_long, c_ulong, c_void, off_t, size_t};
 
-use crate::{mappings, mode};
-
 /// A function of this name, found when the library is loaded. Before that (other libraries' initializers may map memory), and if
 /// there is none, the system call takes its place.
 struct Next {
@@ -32,8 +30,8 @@ impl Next {
     }
 }
 
-/// Runs before `main`, and before other libraries' functions of this kind where those depend on this one.
-extern "C" fn load() {
+/// Finds all of them.
+pub(crate) fn find_all() {
     for next in [
         &MADVISE,
         &MMAP,
@@ -50,13 +48,7 @@ extern "C" fn load() {
     ] {
         next.find();
     }
-    mode::read();
-    mappings::look_for_merging();
 }
-
-#[used]
-#[unsafe(link_section = ".init_array")]
-static LOAD: extern "C" fn() = load;
 
 static MADVISE: Next = Next::new(c"madvise");
 static MMAP: Next = Next::new(c"mmap");
