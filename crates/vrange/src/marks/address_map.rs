@@ -301,7 +301,12 @@ impl AddressMap {
         })
     }
 
-    /// Is anything noted, or can be, of the leaf that `part` lies in?
+    /// Can anything be noted of the leaf that `part` lies in?
+    pub(crate) fn reaches(part: Span) -> bool {
+        part.address() / LEAF_BYTES < LEAVES
+    }
+
+    /// Is there a leaf that `part` lies in?
     pub(crate) fn has_leaf(&self, part: Span) -> bool {
         self.leaf(part.address() / LEAF_BYTES).is_some()
     }

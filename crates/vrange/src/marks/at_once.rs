@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use vrange_os::linux::{close_to_merging, look_into, make_dirty, page_out};
 use vrange_os::{OsError, PAGE_BYTES, Residency, Span, System};
 
-use super::address_map::{Place, leaf_parts};
+use super::address_map::{AddressMap, Place, leaf_parts};
 use super::engine::{Marks, memory_of};
 use super::page_set::Pages;
 use super::unmark::Found;
@@ -27,6 +27,11 @@ impl Marks {
     pub(crate) unsafe fn mark_at_once(&self, span: Span, system: &dyn System) -> Result<(), OsError> {
         let mut outcome = Ok(());
         for part in leaf_parts(span) {
+            if !AddressMap::reaches(part) {
+                // More than there can be, and perhaps more than there is time to look at.
+                outcome = outcome.and(Err(OsError::new("madvise(MADV_FREE)", Errno::NOMEM)));
+                continue;
+            }
             // Nothing has to be noted of what is not there.
             let offered = if self.map.has_leaf(part) || is_anything_there(part, system)? {
                 // SAFETY: passed on from the caller.
@@ -168,8 +173,8 @@ pub(crate) fn keep_what_is_there(span: Span, system: &dyn System) -> Result<(), 
 fn is_anything_there(part: Span, system: &dyn System) -> Result<bool, OsError> {
     let mut found = false;
     match system.residency(part, false, &mut |_, _| found = true) {
-        // Beyond all that a process can have.
-        Err(error) if error.errno() == Errno::FAULT => Ok(false),
+        // Beyond the end of this process's address space, where there is nothing.
+        Err(error) if matches!(error.errno(), Errno::FAULT | Errno::IO) => Ok(found),
         looked => looked.map(|()| found),
     }
 }
