@@ -226,8 +226,8 @@ fn read_exact_at(file: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> Result
     let mut done = 0;
     while done < buffer.len() {
         match rustix::io::pread(file, &mut buffer[done..], offset + done as u64) {
-            // Beyond the end of the address space.
-            Ok(0) => return Err(OsError::new(READ, Errno::IO)),
+            // Beyond the end of the address space, for which a scan says the same.
+            Ok(0) => return Err(OsError::new(READ, Errno::FAULT)),
             Ok(bytes) => done += bytes,
             Err(Errno::INTR) => {}
             Err(errno) => return Err(OsError::new(READ, errno)),

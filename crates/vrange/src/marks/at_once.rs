@@ -174,7 +174,7 @@ fn is_anything_there(part: Span, system: &dyn System) -> Result<bool, OsError> {
     let mut found = false;
     match system.residency(part, false, &mut |_, _| found = true) {
         // Beyond the end of this process's address space, where there is nothing.
-        Err(error) if matches!(error.errno(), Errno::FAULT | Errno::IO) => Ok(found),
+        Err(error) if error.errno() == Errno::FAULT => Ok(found),
         looked => looked.map(|()| found),
     }
 }
