@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use rustix::io;
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 use vrange::{Error, ErrorKind, raw};
 use vrange_model::{Errno, Op, Pages};
 use vrange_os::linux::page_out;
@@ -182,6 +183,13 @@ impl<'a> Process<'a> {
             mmap_anonymous(place, bytes, protection, MapFlags::PRIVATE | MapFlags::FIXED_NOREPLACE)
         };
         let base = base.expect("address space").cast::<u8>();
+        // With a page that is written to a huge page would bring in others that nobody wrote to, and those may go to swap.
+        // SAFETY: changes no contents.
+        match unsafe { madvise(base.cast(), bytes, Advice::LinuxNoHugepage) } {
+            // A kernel without huge pages has nothing to keep out.
+            Ok(()) | Err(io::Errno::INVAL) => {}
+            Err(errno) => panic!("{errno}"),
+        }
         if paired {
             // SAFETY: private, anonymous, readable and writable; its end is told in `unmap`.
             unsafe { raw::adopt(base, bytes) }.expect("to be adopted");
