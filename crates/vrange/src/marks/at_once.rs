@@ -214,6 +214,11 @@ fn note_through_kernel(
                     // Zeros where there were contents at an earlier mark: those are lost, and are told of.
                     let is_lost =
                         known.contains(page) && matches!(notes.get(page), Page::Witnessed | Page::Lost);
+                    if residency == Residency::Shared && !has_contents && !is_lost {
+                        // The kernel's zero page, or zeros shared since a `fork`: nothing to lose, and a store gives the
+                        // storer a page of its own. To take such a page back would make it one that can go to swap.
+                        continue;
+                    }
                     match (has_contents, is_lost) {
                         (true, _) => notes.set_beside_others(page, Page::Witnessed),
                         (false, true) => {}
