@@ -138,6 +138,19 @@ fn c03_a_second_mark_forgets_no_loss() {
     assert_eq!(memory.unmark(0..16), [0, 1, 2, 3, 8, 9]);
 }
 
+/// It is the kernel's zero page, and must not become one of the program's own, which could go to swap and be lost there.
+#[test]
+fn c03_a_page_that_was_only_read_is_not_lost() {
+    let memory = Mapping::new(8);
+    assert_eq!((0..8).map(|page| memory.read(page)).sum::<u64>(), 0);
+    for _ in 0..3 {
+        memory.mark_and_drain(0..8);
+        memory.take(0..8);
+        assert_eq!(memory.unmark(0..8), []);
+        memory.take(0..8);
+    }
+}
+
 /// The kernel refuses a later part of the range.
 #[test]
 fn c06_a_refused_mark_leaves_earlier_marks_alone() {
