@@ -3,7 +3,7 @@
 
 use std::os::fd::{AsRawFd as _, BorrowedFd, IntoRawFd as _, OwnedFd};
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
@@ -84,67 +84,11 @@ fn map_wiped_page() -> usize {
     winner
 }
 
-/// A value that belongs to the process that made it: a child makes its own at first use. Lock-free, for the reason
-/// given at [`current`].
+/// A descriptor that belongs to the process that opened it, and a fact about it: a child opens its own at first use. Lock-free, for
+/// the reason given at [`current`], and without an allocation.
 ///
-/// The parent's value stays in the child's memory untouched (dropping it could, for example, close a descriptor number
-/// that the child has since given to something else): it is leaked there, one per `fork` at most.
-#[derive(Debug)]
-pub struct PerProcess<T: Sync + 'static> {
-    owned: AtomicPtr<Owned<T>>,
-}
-
-#[derive(Debug)]
-struct Owned<T> {
-    owner: ProcessId,
-    value: T,
-}
-
-impl<T: Send + Sync + 'static> Default for PerProcess<T> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl<T: Send + Sync + 'static> PerProcess<T> {
-    /// Holds nothing yet.
-    pub const fn new() -> Self {
-        Self { owned: AtomicPtr::new(null_mut()) }
-    }
-
-    /// The value of this process, made by `make` if it has none. Allocates only when it makes one.
-    ///
-    /// # Errors
-    /// What `make` returns; nothing is kept then, and the next call tries again.
-    pub fn get_or_try_make<E>(&self, make: impl FnOnce() -> Result<T, E>) -> Result<&'static T, E> {
-        let owner = current();
-        // Acquire pairs with the AcqRel exchange below, through which another thread published its value.
-        let before = self.owned.load(Ordering::Acquire);
-        // SAFETY: a non-null pointer came from `Box::into_raw` below and is never freed once published.
-        if let Some(known) = unsafe { before.as_ref() }
-            && known.owner == owner
-        {
-            return Ok(&known.value);
-        }
-        let fresh = Box::into_raw(Box::new(Owned { owner, value: make()? }));
-        match self.owned.compare_exchange(before, fresh, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => {
-                // SAFETY: just published; from now on it is never freed.
-                Ok(unsafe { &(*fresh).value })
-            }
-            Err(faster) => {
-                // SAFETY: ours was not published, so this is the only pointer to it.
-                drop(unsafe { Box::from_raw(fresh) });
-                // SAFETY: only a published, never freed pointer can have won, and only this process's threads race.
-                Ok(unsafe { &(*faster).value })
-            }
-        }
-    }
-}
-
-/// A descriptor that belongs to the process that opened it, and a fact about it: as [`PerProcess`], and without an allocation.
-///
-/// The parent's descriptor stays open in a child, one per `fork` at most.
+/// The parent's descriptor stays open in a child, one per `fork` at most: by now the child may have given its number to something
+/// else.
 #[derive(Debug)]
 pub struct DescriptorPerProcess {
     /// The lower half of the owner's identity, the descriptor, and the fact. 0: there is none.
