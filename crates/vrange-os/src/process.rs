@@ -134,9 +134,7 @@ impl DescriptorPerProcess {
             Err(faster) => unpack(faster),
         })
     }
-}
 
-impl DescriptorPerProcess {
     /// Whoever has closed the program's descriptors has closed this one, too: the next call opens another.
     pub fn forget(&self) {
         self.packed.store(0, Ordering::Relaxed); // Relaxed: see `get_or_try_open`.

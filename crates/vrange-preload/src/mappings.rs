@@ -23,7 +23,7 @@ static LOCKED_FROM_NOW_ON: AtomicU8 = AtomicU8::new(0);
 static MERGED: AtomicU8 = AtomicU8::new(0);
 
 /// The kernel's idea of a length: whole pages.
-pub(crate) fn rounded_up(bytes: size_t) -> size_t {
+fn rounded_up(bytes: size_t) -> size_t {
     bytes.checked_next_multiple_of(PAGE_BYTES).unwrap_or(0)
 }
 
