@@ -15,6 +15,7 @@ compile_error!("vrange runs on 64-bit Linux");
 
 pub mod cgroup;
 pub mod clock;
+pub mod descriptors;
 pub mod error;
 pub mod fake;
 pub mod kernel_file;

@@ -1,7 +1,6 @@
 //! Which process is this? `fork` copies everything in memory, also what must not be shared: descriptors that speak of
 //! the parent, threads that are not there any more.
 
-use std::os::fd::{AsRawFd as _, BorrowedFd, IntoRawFd as _, OwnedFd};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -82,69 +81,6 @@ fn map_wiped_page() -> usize {
         let _ = unsafe { munmap(page, PAGE_BYTES) };
     }
     winner
-}
-
-/// A descriptor that belongs to the process that opened it, and a fact about it: a child opens its own at first use. Lock-free, for
-/// the reason given at [`current`], and without an allocation.
-///
-/// The parent's descriptor stays open in a child, one per `fork` at most: by now the child may have given its number to something
-/// else.
-#[derive(Debug)]
-pub struct DescriptorPerProcess {
-    /// The lower half of the owner's identity, the descriptor, and the fact. 0: there is none.
-    packed: AtomicU64,
-}
-
-impl Default for DescriptorPerProcess {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl DescriptorPerProcess {
-    /// Holds nothing yet.
-    pub const fn new() -> Self {
-        Self { packed: AtomicU64::new(0) }
-    }
-
-    /// The descriptor of this process, opened by `open` if there is none.
-    ///
-    /// # Errors
-    /// What `open` returns; the next call tries again.
-    pub fn get_or_try_open<E>(
-        &self,
-        open: impl FnOnce() -> Result<(OwnedFd, bool), E>,
-    ) -> Result<(BorrowedFd<'static>, bool), E> {
-        let owner = current().as_u64() << u32::BITS;
-        // Relaxed, here and below: a number that is published by nothing but itself; the kernel keeps what it stands for.
-        let before = self.packed.load(Ordering::Relaxed);
-        if before != 0 && before >> u32::BITS << u32::BITS == owner {
-            return Ok(unpack(before));
-        }
-        let (descriptor, fact) = open()?;
-        let number = u64::from(descriptor.as_raw_fd().unsigned_abs());
-        let fresh = owner | number << 1 | u64::from(fact);
-        Ok(match self.packed.compare_exchange(before, fresh, Ordering::Relaxed, Ordering::Relaxed) {
-            Ok(_) => {
-                // Open for good.
-                let _ = descriptor.into_raw_fd();
-                unpack(fresh)
-            }
-            // Another thread of this process was faster, and ours is closed.
-            Err(faster) => unpack(faster),
-        })
-    }
-
-    /// Whoever has closed the program's descriptors has closed this one, too: the next call opens another.
-    pub fn forget(&self) {
-        self.packed.store(0, Ordering::Relaxed); // Relaxed: see `get_or_try_open`.
-    }
-}
-
-fn unpack(packed: u64) -> (BorrowedFd<'static>, bool) {
-    let number = i32::try_from(packed >> 1 & (u64::from(u32::MAX) >> 1)).unwrap_or(i32::MAX);
-    // SAFETY: a descriptor that `get_or_try_open` has taken out of its owner, so it is never closed.
-    (unsafe { BorrowedFd::borrow_raw(number) }, packed & 1 == 1)
 }
 
 /// With the identity of a process: one of its threads is putting the copy right. (A child that is forked meanwhile has another

@@ -1,14 +1,7 @@
-//! A thread of a library's own inside somebody else's process, and how it is woken.
+//! A thread of a library's own inside somebody else's process.
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
 use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
-
-use rustix::event::EventfdFlags;
-use rustix::io::Errno;
-
-use crate::OsError;
 
 /// Starts a thread that takes no signals: those of the process go to the program's own threads.
 ///
@@ -71,51 +64,6 @@ pub fn run_soon() {
         // SAFETY: as above; the kernel only reads it.
         if unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) } == 0 {
             return;
-        }
-    }
-}
-
-/// How long a wait lasts that cannot be woken.
-const BLIND_WAIT: Duration = Duration::from_millis(50);
-
-/// A descriptor that one thread waits on and others write to.
-///
-/// # Errors
-/// `eventfd2`: the process or the system has no descriptor to give.
-pub fn eventfd() -> Result<OwnedFd, OsError> {
-    let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-    rustix::event::eventfd(0, flags).map_err(|errno| OsError::new("eventfd2", errno))
-}
-
-/// Wakes whoever waits.
-pub fn write_eventfd(eventfd: BorrowedFd<'_>) {
-    // EAGAIN: it has been written to more often than it can count, so it is readable anyway.
-    let _ = retry(|| rustix::io::write(eventfd, &1u64.to_ne_bytes()));
-}
-
-/// Waits until somebody writes, and takes that back.
-pub fn wait_for_eventfd(eventfd: BorrowedFd<'_>) {
-    let mut poll = [rustix::event::PollFd::from_borrowed_fd(eventfd, rustix::event::PollFlags::IN)];
-    let polled = retry(|| rustix::event::poll(&mut poll, None));
-    if polled.is_err() || poll[0].revents().contains(rustix::event::PollFlags::NVAL) {
-        // A limit of no open files (RLIMIT_NOFILE, as sandboxes set it) forbids polling; or the program has closed the
-        // descriptor. The caller looks for work.
-        std::thread::sleep(BLIND_WAIT);
-    }
-    drain_eventfd(eventfd);
-}
-
-/// Takes back what was written, if anything was.
-pub fn drain_eventfd(eventfd: BorrowedFd<'_>) {
-    let mut count = [0; size_of::<u64>()];
-    let _ = retry(|| rustix::io::read(eventfd, &mut count));
-}
-
-fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
-    loop {
-        match call() {
-            Err(Errno::INTR) => {}
-            other => return other,
         }
     }
 }

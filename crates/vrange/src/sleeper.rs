@@ -1,6 +1,6 @@
 //! Whether the reclaimer needs to be woken: one word, read by every unpin, written almost never.
 
-use crate::sync::{AtomicU32, Ordering, sequential_point};
+use crate::sync::{AtomicU32, Ordering, sequential_point, wait_while, wake_all};
 
 const AWAKE: u32 = 0;
 const ASLEEP: u32 = 1;
@@ -16,7 +16,7 @@ pub(crate) struct Sleeper(AtomicU32);
 pub(crate) enum Wake {
     /// It is awake, or another thread is waking it.
     Nothing,
-    /// It sleeps: wake it.
+    /// It slept, and has been woken.
     Rouse,
     /// It was never started in this process: start it.
     Start,
@@ -64,11 +64,22 @@ impl Sleeper {
         self.0.store(AWAKE, Ordering::Relaxed);
     }
 
-    /// Ends the sleep; one thread is told to do what that takes.
+    /// Sleeps until [`rouse`](Self::rouse), if nothing has come in between since [`fall_asleep`](Self::fall_asleep).
+    pub(crate) fn sleep(&self) {
+        // Acquire pairs with the Release in `rouse`: what was made volatile before is seen.
+        while self.0.load(Ordering::Acquire) == ASLEEP {
+            wait_while(&self.0, ASLEEP);
+        }
+    }
+
+    /// Ends the sleep. Of several threads one finds it asleep, and makes the system call.
     pub(crate) fn rouse(&self) -> Wake {
-        // Relaxed: the word publishes nothing; the descriptor that is written next does.
-        match self.0.swap(AWAKE, Ordering::Relaxed) {
-            ASLEEP => Wake::Rouse,
+        // Release pairs with the Acquire in `sleep`.
+        match self.0.swap(AWAKE, Ordering::Release) {
+            ASLEEP => {
+                wake_all(&self.0);
+                Wake::Rouse
+            }
             NEVER_STARTED => Wake::Start,
             _ => Wake::Nothing,
         }

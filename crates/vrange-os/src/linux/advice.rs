@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use rustix::mm::{Advice, madvise, munlock};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
-use crate::process::DescriptorPerProcess;
+use crate::descriptors::DescriptorPerProcess;
 use crate::system::Offered;
 use crate::{OsError, Placement, Span};
 

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::process::DescriptorPerProcess;
+use crate::descriptors::DescriptorPerProcess;
 use crate::{OsError, PAGE_BYTES, Residency, Span};
 
 const OPEN: &str = "open(/proc/self/pagemap)";

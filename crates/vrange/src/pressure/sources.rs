@@ -35,8 +35,6 @@ pub(crate) enum Severity {
 /// Why [`Sources::wait`] came back. All unset: a signal was handled, or a source went away.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Woken {
-    /// The caller's descriptor was signalled.
-    pub(crate) by_wake: bool,
     /// The worst that a source reported.
     pub(crate) by_pressure: Option<Severity>,
     /// The time is over and nothing happened.
@@ -143,20 +141,21 @@ impl Sources {
         &self.missing
     }
 
-    /// Waits until a source reports, `wake` is signalled or `timeout` is over (`None`: for ever). Allocates nothing.
+    /// Waits until a source reports or `timeout` is over. Allocates nothing.
     ///
     /// Events are taken back, so that the next call waits for new ones; a source that is gone for good is dropped and
-    /// cannot wake anybody again. `wake` is an eventfd (any descriptor will do that becomes readable): it is *not*
-    /// read here, since only its owner knows what goes first, the read or the look at what it announces.
+    /// cannot wake anybody again.
     ///
     /// Where waiting itself fails (`RLIMIT_NOFILE` below the number of sources) it sleeps for 10 ms at most and tells
-    /// `by_wake` and `timed_out`, so that the caller looks at everything.
-    pub(crate) fn wait(&mut self, wake: Option<BorrowedFd<'_>>, timeout: Option<Duration>) -> Woken {
+    /// `timed_out`, so that the caller looks at everything.
+    pub(crate) fn wait(&mut self, timeout: Duration) -> Woken {
         let mut reported = [PollFlags::empty(); MAX_SOURCES];
-        let mut woken = match self.poll(wake, timeout, &mut reported) {
-            Ok(woken) => woken,
-            Err(interrupted) => return interrupted,
-        };
+        let mut woken = Woken::default();
+        match self.poll(timeout, &mut reported) {
+            Polled::Ready => {}
+            Polled::TimedOut => return Woken { timed_out: true, ..woken },
+            Polled::Interrupted => return woken,
+        }
         let mut place = 0;
         self.sources.retain_mut(|source| {
             let flags = reported.get(place).copied().unwrap_or(PollFlags::empty());
@@ -170,44 +169,27 @@ impl Sources {
         woken
     }
 
-    /// The system call, with what it reported about each source. `Err`: there is nothing to look at.
-    fn poll(
-        &self,
-        wake: Option<BorrowedFd<'_>>,
-        timeout: Option<Duration>,
-        reported: &mut [PollFlags; MAX_SOURCES],
-    ) -> Result<Woken, Woken> {
+    /// The system call, with what it reported about each source.
+    fn poll(&self, timeout: Duration, reported: &mut [PollFlags; MAX_SOURCES]) -> Polled {
         // The array needs some descriptor in each place; those behind `used` are never shown to the kernel.
-        let Some(any) = wake.or_else(|| self.sources.first().map(Source::descriptor)) else {
-            sleep(timeout.unwrap_or(BLIND_POLL));
-            return Err(Woken { timed_out: true, ..Woken::default() });
+        let Some(any) = self.sources.first().map(Source::descriptor) else {
+            sleep(timeout);
+            return Polled::TimedOut;
         };
-        let mut entries: [PollFd<'_>; MAX_SOURCES + 1] =
+        let mut entries: [PollFd<'_>; MAX_SOURCES] =
             std::array::from_fn(|place| match self.sources.get(place) {
                 Some(source) => PollFd::from_borrowed_fd(source.descriptor(), source.interest()),
                 None => PollFd::from_borrowed_fd(any, PollFlags::IN),
             });
         let used = self.sources.len().min(MAX_SOURCES);
-        let shown = if wake.is_some() { used + 1 } else { used };
-        match poll(&mut entries[..shown], timeout) {
-            Ok(Polled::TimedOut) => Err(Woken { timed_out: true, ..Woken::default() }),
-            Ok(Polled::Interrupted) => Err(Woken::default()),
-            Ok(Polled::Ready) => {
-                for (flags, entry) in reported.iter_mut().zip(&entries[..used]) {
-                    *flags = entry.revents();
-                }
-                let by_wake = entries[used..shown].iter().any(|entry| !entry.revents().is_empty());
-                if entries[used..shown].iter().any(|entry| entry.revents().contains(PollFlags::NVAL)) {
-                    // The program has closed it, with all others perhaps, and it will report that for ever.
-                    sleep(timeout.unwrap_or(BLIND_POLL).min(BLIND_POLL));
-                }
-                Ok(Woken { by_wake, ..Woken::default() })
-            }
-            Err(_) => {
-                sleep(timeout.unwrap_or(BLIND_POLL).min(BLIND_POLL));
-                Err(Woken { by_wake: true, timed_out: true, ..Woken::default() })
-            }
+        let Ok(polled) = poll(&mut entries[..used], Some(timeout)) else {
+            sleep(timeout.min(BLIND_POLL));
+            return Polled::TimedOut;
+        };
+        for (flags, entry) in reported.iter_mut().zip(&entries[..used]) {
+            *flags = entry.revents();
         }
+        polled
     }
 }
 
@@ -261,7 +243,6 @@ impl Source {
 mod tests {
     use std::fs::File;
     use std::io::Write;
-    use std::os::unix::net::UnixStream;
 
     use vrange_testing::skipped;
 
@@ -271,24 +252,13 @@ mod tests {
         Sources::open(&Root::at("/proc/self/fdinfo"))
     }
 
-    fn signalled() -> (UnixStream, UnixStream) {
-        let (reader, mut writer) = UnixStream::pair().expect("a pair of sockets");
-        writer.write_all(b"x").expect("room for a byte");
-        (reader, writer)
-    }
-
     #[test]
-    fn without_any_source_time_passes_and_the_wake_works() {
+    fn without_any_source_time_passes() {
         let mut sources = nothing();
         assert_eq!(sources.count(), 0);
         assert_eq!(sources.missing().len(), 2, "{:?}", sources.missing());
         let timed_out = Woken { timed_out: true, ..Woken::default() };
-        assert_eq!(sources.wait(None, Some(Duration::from_micros(100))), timed_out);
-        let (quiet, _open) = UnixStream::pair().expect("a pair of sockets");
-        assert_eq!(sources.wait(Some(quiet.as_fd()), Some(Duration::from_micros(100))), timed_out);
-        let (reader, _writer) = signalled();
-        let woken = sources.wait(Some(reader.as_fd()), None);
-        assert_eq!(woken, Woken { by_wake: true, ..Woken::default() });
+        assert_eq!(sources.wait(Duration::from_micros(100)), timed_out);
     }
 
     #[test]
@@ -297,9 +267,9 @@ mod tests {
         let events = PressureEvents::new().expect("an eventfd");
         signal(&events);
         sources.add(Ok(Source::Reclaim(events, Severity::Critical)));
-        let woken = sources.wait(None, Some(Duration::ZERO));
+        let woken = sources.wait(Duration::ZERO);
         assert_eq!(woken, Woken { by_pressure: Some(Severity::Critical), ..Woken::default() });
-        assert!(sources.wait(None, Some(Duration::ZERO)).timed_out);
+        assert!(sources.wait(Duration::ZERO).timed_out);
         assert_eq!(sources.count(), 1);
     }
 
@@ -310,17 +280,15 @@ mod tests {
     }
 
     #[test]
-    fn the_wake_and_the_worst_report_come_together() {
+    fn the_worst_report_counts() {
         let mut sources = nothing();
         for severity in [Severity::Critical, Severity::Reclaiming] {
             let events = PressureEvents::new().expect("an eventfd");
             signal(&events);
             sources.add(Ok(Source::Reclaim(events, severity)));
         }
-        let (reader, _writer) = signalled();
-        let woken = sources.wait(Some(reader.as_fd()), None);
-        let expected = Woken { by_wake: true, by_pressure: Some(Severity::Critical), timed_out: false };
-        assert_eq!(woken, expected);
+        let woken = sources.wait(Duration::from_secs(5));
+        assert_eq!(woken, Woken { by_pressure: Some(Severity::Critical), timed_out: false });
     }
 
     #[test]
@@ -341,7 +309,7 @@ mod tests {
         sources.add(trigger.map(Source::Stall));
         sources.add(events.map(Source::Limit));
         while sources.count() > 0 {
-            let woken = sources.wait(None, Some(Duration::from_secs(5)));
+            let woken = sources.wait(Duration::from_secs(5));
             assert_eq!(woken, Woken::default(), "a source that is gone tells of no pressure");
         }
     }
@@ -351,6 +319,6 @@ mod tests {
         let mut sources = Sources::open(&Root::real());
         assert!(sources.count() + sources.missing().len() > 0);
         assert!(sources.count() <= MAX_SOURCES);
-        let _ = sources.wait(None, Some(Duration::from_millis(1)));
+        let _ = sources.wait(Duration::from_millis(1));
     }
 }

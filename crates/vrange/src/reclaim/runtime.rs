@@ -14,17 +14,15 @@
 //! Between the handlers that run before and after a `fork`, the forking thread waits for ever if it does anything slow to a
 //! range: handlers that a program has registered itself must not use buffers.
 
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
 use vrange_os::clock;
+use vrange_os::descriptors;
 use vrange_os::kernel_file::Root;
 use vrange_os::linux::Linux;
 use vrange_os::process::{self, Owner};
-use vrange_os::thread::{
-    drain_eventfd, eventfd, run_soon, spawn_without_signals, wait_for_eventfd, write_eventfd,
-};
+use vrange_os::thread::{run_soon, spawn_without_signals};
 
 use super::cycle::Cycle;
 use super::pool::{MarkedMemory, Pool};
@@ -35,12 +33,10 @@ use crate::range::gate::Gate;
 use crate::range::sharing;
 use crate::range::slots::Slot;
 use crate::sleeper::{Sleeper, Wake};
-use crate::sync::{AtomicPtr, AtomicU8, AtomicU64, Ordering, lock, thread};
+use crate::sync::{AtomicU8, AtomicU64, Ordering, lock, thread};
 
 /// The thread's name, as `top -H` shows it.
 const THREAD_NAME: &str = "vrange-reclaim";
-/// Without a descriptor to be woken by, it looks this often.
-const BLIND_WAIT: Duration = Duration::from_millis(50);
 /// After a failure to start it, it is tried again after this many ticks: half a second or so.
 const RETRY_TICKS: u64 = 1 << 19;
 /// The thread calls nothing deep.
@@ -55,8 +51,6 @@ struct Runtime {
     /// Entered before the list is locked, closed by a fork: the child's lock is never one that a thread of the parent holds.
     gate: Gate,
     list: Mutex<List>,
-    /// What unpins write to, to wake the thread: null until it was started, and again in a child.
-    wake: AtomicPtr<OwnedFd>,
     /// The thread could not be started: not to be tried again before this time, in ticks.
     not_before: AtomicU64,
 }
@@ -76,7 +70,6 @@ static RUNTIME: Runtime = Runtime {
     driven_sleeper: Sleeper::new(),
     gate: Gate::new(),
     list: Mutex::new(List { served: Vec::new(), driven: Vec::new(), closed: Vec::new() }),
-    wake: AtomicPtr::new(std::ptr::null_mut()),
     not_before: AtomicU64::new(0),
 };
 
@@ -122,8 +115,7 @@ pub(crate) fn wake(sleeper: &Sleeper) {
     // In a process that is seen for the first time this resets the word.
     enter_process();
     match sleeper.rouse() {
-        Wake::Nothing => {}
-        Wake::Rouse => rouse(),
+        Wake::Nothing | Wake::Rouse => {}
         Wake::Start if std::ptr::eq(sleeper, driven_sleeper()) => watch_forks(),
         Wake::Start => start(),
     }
@@ -148,15 +140,6 @@ pub(crate) fn after_unmark() {
     }
 }
 
-fn rouse() {
-    // Acquire pairs with the Release in `start`.
-    let wake = RUNTIME.wake.load(Ordering::Acquire);
-    // SAFETY: null, or given away for good by `start` in this process.
-    if let Some(wake) = unsafe { wake.as_ref() } {
-        write_eventfd(wake.as_fd());
-    }
-}
-
 /// Starts the thread. If the system has none to give, later unpins try again, and data stays where it is until then.
 fn start() {
     // Relaxed, here and below: a time that orders nothing.
@@ -165,19 +148,9 @@ fn start() {
         return;
     }
     watch_forks();
-    let wake = eventfd().ok().map(Arc::new);
-    let for_unpins = wake.clone().map_or(std::ptr::null(), Arc::into_raw).cast_mut();
-    // Release pairs with the Acquire in `rouse`. The one before, if any, is the parent's.
-    RUNTIME.wake.store(for_unpins, Ordering::Release);
     let thread = thread::Builder::new().name(THREAD_NAME.to_owned()).stack_size(STACK_BYTES);
-    if spawn_without_signals(thread, move || run(wake.as_deref())).is_err() {
+    if spawn_without_signals(thread, run).is_err() {
         RUNTIME.not_before.store(clock::ticks() + RETRY_TICKS, Ordering::Relaxed);
-        // Release pairs with the Acquire in `rouse`.
-        RUNTIME.wake.store(std::ptr::null_mut(), Ordering::Release);
-        if !for_unpins.is_null() {
-            // SAFETY: from `Arc::into_raw` above. The sleeper has not been asleep since, so nobody has read the pointer.
-            drop(unsafe { Arc::from_raw(for_unpins) });
-        }
         RUNTIME.sleeper.reset();
     }
 }
@@ -197,34 +170,27 @@ fn watch_forks() {
 }
 
 /// The thread's life.
-fn run(wake: Option<&OwnedFd>) {
+fn run() {
     let _reset = ResetOnPanic;
     run_soon();
+    // Where that is refused, its descriptors are among the program's.
+    let _ = descriptors::separate();
     let mut cycle = Cycle::new(Root::real());
     let mut sources = None;
     let marked =
         Linux::get().ok().map(|system| -> Arc<dyn Pool> { Arc::new(MarkedMemory { marks: &MARKS, system }) });
     let mut pools: Vec<Arc<dyn Pool>> = Vec::new();
     loop {
-        let wait = turn(&mut cycle, marked.as_ref(), &mut pools);
-        let wait = match (wait, wake) {
-            (Some(wait), _) => wait,
-            (None, None) => BLIND_WAIT,
-            (None, Some(wake)) => {
-                // Nothing is volatile: no wake-ups at all until an unpin writes to the descriptor.
-                wait_for_eventfd(wake.as_fd());
-                continue;
-            }
+        let Some(wait) = turn(&mut cycle, marked.as_ref(), &mut pools) else {
+            // Nothing is volatile: no wake-ups at all until an unpin.
+            RUNTIME.sleeper.sleep();
+            continue;
         };
         // After the first turn: whoever has woken the thread may be about to run out of memory.
         let sources = sources.get_or_insert_with(|| Sources::open(&Root::real()));
         let asleep = Instant::now();
-        let woken = sources.wait(wake.map(AsFd::as_fd), Some(wait));
-        if woken.timed_out {
+        if sources.wait(wait).timed_out {
             cycle.note_lateness(asleep.elapsed().saturating_sub(wait));
-        }
-        if let (true, Some(wake)) = (woken.by_wake, wake) {
-            drain_eventfd(wake.as_fd());
         }
     }
 }
@@ -335,14 +301,12 @@ fn enter_with(heap: &Inner, adopt: fn(&Slot)) {
     });
 }
 
-/// In a child: there is no reclaimer thread, and the descriptor that woke it is the parent's.
+/// In a child there is no reclaimer thread.
 #[inline]
 fn enter_process() {
     RUNTIME.owner.enter(|| {
         RUNTIME.gate.reset_in_child();
-        // Relaxed, here and in `reset`: the child has one thread so far.
-        RUNTIME.wake.store(std::ptr::null_mut(), Ordering::Relaxed);
-        RUNTIME.not_before.store(0, Ordering::Relaxed);
+        RUNTIME.not_before.store(0, Ordering::Relaxed); // Relaxed, here and in `reset`: the child has one thread so far.
         RUNTIME.sleeper.reset();
     });
 }

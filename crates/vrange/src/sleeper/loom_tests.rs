@@ -69,6 +69,22 @@ fn an_unpin_is_never_missed() {
 }
 
 #[test]
+fn a_sleeping_reclaimer_is_woken_by_the_unpin() {
+    check(|| {
+        let process = Process::new();
+        let unpinner = {
+            let process = Arc::clone(&process);
+            thread::spawn(move || process.unpin())
+        };
+        if !process.fall_asleep() {
+            process.sleeper.sleep();
+        }
+        assert!(process.needs_reclaimer(), "woken for nothing");
+        let _ = unpinner.join().unwrap();
+    });
+}
+
+#[test]
 fn of_two_unpins_one_at_most_rouses() {
     check(|| {
         let process = Process::new();

@@ -7,7 +7,7 @@ use vrange::{Buffer, Heap, Phase};
 use vrange_os::PAGE_BYTES;
 use vrange_testing::{in_child, skipped};
 
-use crate::support::environment::{OFFERED_SOON, hide, is_root, reclaimer_task};
+use crate::support::environment::{OFFERED_SOON, hide, is_root};
 use crate::support::{
     SIZES_PAGES, assert_filled, fill, filled, is_zero, lost_pages, memory, quiet, quiet_heap, seccomp,
 };
@@ -223,28 +223,5 @@ fn c14_without_any_kernel_file_nothing_is_given_up() {
         assert_filled(&buffer.pin().intact().expect("kept"), 1);
         assert_filled(&served_buffer.pin().intact().expect("kept"), 2);
         fill(&mut buffer.pin_mut().intact().expect("kept"), 3);
-    });
-}
-
-#[test]
-fn c14_without_a_descriptor_to_be_woken_by_the_reclaimer_looks_by_itself() {
-    in_child(|| {
-        seccomp::refuse(libc::SYS_eventfd2, libc::EMFILE);
-        let heap = Heap::builder().content(OFFERED_SOON).build().expect("a heap");
-        let _buffer = filled(&heap, 10, 1);
-        let _ = reclaimer_task();
-        let until = Instant::now() + Duration::from_secs(10);
-        // Nothing is volatile for a while, and then something is again.
-        for pages in [10, 20] {
-            let before = heap.stats().offered;
-            let buffer = filled(&heap, pages, 2);
-            while heap.stats().offered == before {
-                assert!(Instant::now() < until, "the reclaimer does not notice");
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            drop(buffer);
-            assert!(heap.release() <= 10 * PAGE_BYTES as u64);
-            std::thread::sleep(Duration::from_millis(200));
-        }
     });
 }

@@ -1,22 +1,37 @@
 //! What the library does to the process it lives in: threads, descriptors, wake-ups, core dumps.
 
 use std::fs;
+use std::io::{Read as _, Seek as _, Write as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use vrange::{Buffer, Heap};
 use vrange_os::PAGE_BYTES;
-use vrange_testing::{alone, in_child};
+use vrange_testing::{alone, in_child, seccomp};
 
 use crate::support::environment::{OFFERED_SOON, reclaimer_task, threads};
 use crate::support::{filled, longer, memory};
 
-fn descriptors() -> Vec<String> {
-    let list = fs::read_dir("/proc/self/fd").expect("the list of descriptors");
+/// The numbers in the table of descriptors that a task uses.
+fn descriptors_of(task: &Path) -> Vec<String> {
+    let list = fs::read_dir(task.join("fd")).expect("the list of descriptors");
     let mut names: Vec<String> =
         list.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
     names.sort();
     names
+}
+
+fn descriptors() -> Vec<String> {
+    descriptors_of(Path::new("/proc/thread-self"))
+}
+
+/// Waits until the reclaimer has offered more than `before` pages.
+fn await_offers(heap: &Heap, before: u64) {
+    let until = Instant::now() + Duration::from_secs(20);
+    while heap.stats().offered.pages() <= before {
+        assert!(Instant::now() < until, "nothing is offered: {:?}", heap.stats());
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// A field of a task's `status`.
@@ -74,17 +89,32 @@ fn there_is_one_thread_for_all_heaps_and_it_takes_no_signals() {
 }
 
 #[test]
-fn its_descriptors_are_few_and_closed_by_exec() {
+fn its_descriptors_are_few_and_in_a_table_of_its_own() {
     in_child(|| {
         let before = descriptors();
         let heap = Heap::builder().content(OFFERED_SOON).build().expect("a heap");
-        let buffer = filled(&heap, 300, 1);
-        let until = Instant::now() + Duration::from_secs(20);
-        while heap.stats().offered.pages() == 0 {
-            assert!(Instant::now() < until, "nothing is offered: {:?}, {:?}", buffer, heap.stats());
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        drop(buffer.pin());
+        let _buffer = filled(&heap, 300, 1);
+        await_offers(&heap, 0);
+        // The unpin that starts it looks, in the program's own thread, whether pages are shared.
+        let is_pagemap = |name: &String| {
+            fs::read_link(format!("/proc/self/fd/{name}")).is_ok_and(|target| target.ends_with("pagemap"))
+        };
+        let added = descriptors().iter().filter(|name| is_pagemap(name)).count();
+        assert!(added <= 1 && descriptors().len() == before.len() + added, "{:?}", descriptors());
+        let own = descriptors_of(&reclaimer_task());
+        assert!((1..40).contains(&own.len()), "{} descriptors", own.len());
+    });
+}
+
+/// A filter may refuse what that takes.
+#[test]
+fn without_a_table_of_its_own_its_descriptors_are_closed_by_exec() {
+    in_child(|| {
+        seccomp::refuse(libc::SYS_close_range, libc::ENOSYS);
+        let before = descriptors();
+        let heap = Heap::builder().content(OFFERED_SOON).build().expect("a heap");
+        let _buffer = filled(&heap, 300, 1);
+        await_offers(&heap, 0);
         let opened: Vec<String> = descriptors().into_iter().filter(|name| !before.contains(name)).collect();
         assert!((1..40).contains(&opened.len()), "{} descriptors", opened.len());
         for name in opened {
@@ -94,6 +124,35 @@ fn its_descriptors_are_few_and_closed_by_exec() {
             let flags = i32::from_str_radix(flags, 8).expect("octal");
             let target = fs::read_link(format!("/proc/self/fd/{name}")).unwrap_or_default();
             assert_ne!(flags & libc::O_CLOEXEC, 0, "{}", target.display());
+        }
+    });
+}
+
+/// A daemon closes whatever it finds open, and gives the numbers to files of its own.
+#[test]
+fn a_program_may_close_all_descriptors_and_use_their_numbers() {
+    in_child(|| {
+        let heap = Heap::builder().content(OFFERED_SOON).build().expect("a heap");
+        let buffer = filled(&heap, 300, 1);
+        await_offers(&heap, 0);
+        // SAFETY: this process needs none of them any more.
+        assert_eq!(unsafe { libc::close_range(3, u32::MAX, 0) }, 0);
+        let mut files: Vec<fs::File> = (0..40).map(|_| tempfile::tempfile().expect("a file")).collect();
+        files.iter_mut().for_each(|file| file.write_all(b"the program's own").expect("room"));
+        // Asleep and awake again, some times.
+        for pages in 1..4 {
+            assert!(!buffer.pin().is_purged(), "there is memory enough");
+            std::thread::sleep(Duration::from_millis(50));
+            let offered = heap.stats().offered.pages();
+            drop(filled(&heap, pages, 1));
+            await_offers(&heap, offered);
+        }
+        for file in &mut files {
+            assert_eq!(file.stream_position().expect("a position"), 17);
+            file.rewind().expect("a file");
+            let mut text = String::new();
+            file.read_to_string(&mut text).expect("text");
+            assert_eq!(text, "the program's own");
         }
     });
 }
