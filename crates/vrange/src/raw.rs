@@ -2,6 +2,8 @@
 //! `madvise(MADV_VOLATILE)`.
 #![doc = include_str!("../docs/raw.md")]
 
+use std::ops::Range;
+
 use rustix::io::Errno;
 use vrange_os::linux::{Linux, offer_unmerged};
 use vrange_os::{OsError, PAGE_BYTES, Span, System};
@@ -12,6 +14,7 @@ use crate::marks::{self, MARKS};
 use crate::reclaim::pool::MarkedMemory;
 use crate::reclaim::runtime;
 use crate::reclaim::selection::{self, Picks};
+use crate::settings::Content;
 use crate::stats::Pages;
 
 pub use crate::marks::Mark;
@@ -126,7 +129,7 @@ pub unsafe fn adopt(start: *mut u8, bytes: usize) -> Result<(), Error> {
     let system = need_system()?;
     if let Some(span) = span(start, bytes)? {
         MARKS.adopt(span, system);
-        runtime::after_unmark();
+        runtime::after_unmark(span);
     }
     Ok(())
 }
@@ -144,7 +147,7 @@ pub unsafe fn abandon(start: *mut u8, bytes: usize) -> Result<(), Error> {
     let Some(span) = span(start, bytes)? else { return Ok(()) };
     // SAFETY: passed on from the caller.
     let taken_back = unsafe { MARKS.abandon(span, system) };
-    runtime::after_unmark();
+    runtime::after_unmark(span);
     taken_back.map_err(mark_error)
 }
 
@@ -156,7 +159,7 @@ pub unsafe fn abandon(start: *mut u8, bytes: usize) -> Result<(), Error> {
 pub fn forget(start: *mut u8, bytes: usize) -> Result<(), Error> {
     if let Some(span) = span(start, bytes)? {
         MARKS.forget(span);
-        runtime::after_unmark();
+        runtime::after_unmark(span);
     }
     Ok(())
 }
@@ -213,13 +216,51 @@ pub unsafe fn mark(start: *mut u8, bytes: usize) -> Result<(), Error> {
         let system = system().ok_or(OsError::new("sysconf(_SC_PAGESIZE)", Errno::NOTSUP))?;
         // SAFETY: passed on from the caller.
         let offered = unsafe { marks.mark_at_once(part, system) };
-        runtime::after_unmark();
+        runtime::after_unmark(part);
         offered
     });
     if deferred {
         runtime::after_mark();
     }
     marked.map_err(mark_error)
+}
+
+/// As [`mark`], for calls from inside an allocator: allocates nothing, starts no thread, and never makes a system call but to wake a
+/// reclaimer that sleeps. Returns whether the pages are marked; if not, nothing was done, and the caller gives the memory back in
+/// its own way. That is so where the memory is not adopted, where the process has no reclaimer yet ([`prepare`] starts it; a child
+/// made by `fork` has none either), or where more would be marked than [`set_limit`] allows.
+///
+/// # Safety
+/// As for [`mark`].
+///
+/// # Errors
+/// [`ErrorKind::InvalidRange`].
+#[inline]
+pub unsafe fn try_mark(start: *mut u8, bytes: usize) -> Result<bool, Error> {
+    let Some(span) = span(start, bytes)? else { return Ok(true) };
+    if !runtime::is_started() || MARKS.policy.is_reached(span.pages()) || !MARKS.is_adopted(span) {
+        return Ok(false);
+    }
+    let mut deferred = false;
+    // What is abandoned meanwhile, which the memory's owner alone can do, is left as it is.
+    let _ = MARKS.mark(span, Inner::now(), &mut deferred, |_, _| Ok(()));
+    runtime::after_mark_in_allocator();
+    Ok(true)
+}
+
+/// What marked memory holds, from now on: data worth keeping ([`Content::Cache`], as it is by default), or the free memory of an
+/// allocator ([`Content::Free`]), which is offered early and released after a while, so that resident memory falls.
+///
+/// Of free memory, pages that a forked process still shares are released as soon as they would be offered: to write there
+/// would copy them anyway.
+pub fn set_content(content: Content) {
+    MARKS.policy.set_content(content);
+}
+
+/// How much adopted memory may be marked at a time, or all of it (`None`). [`try_mark`] refuses what would be more, and the reclaimer
+/// releases the coldest when little is left. Counted are pages that may be in memory.
+pub fn set_limit(bytes: Option<u64>) {
+    MARKS.policy.set_limit(bytes);
 }
 
 /// Offers pages to the kernel at once and notes nothing: one `madvise(MADV_FREE)`. No unmark is needed, and none can tell
@@ -278,6 +319,34 @@ pub unsafe fn unmark(start: *mut u8, bytes: usize) -> Result<Unmarked, Error> {
     Ok(Unmarked { lost_pages })
 }
 
+/// As [`unmark`], and sets to zero what is still there, as an allocator may have promised: afterwards the whole range reads as
+/// zeros. Pages that were never touched, or that are lost, take no memory. Returns how many were set to zero.
+///
+/// Cost: that of [`unmark`], a look at the page table, and that of writing each page that is in memory or on swap.
+///
+/// # Safety
+/// As for [`unmark`].
+///
+/// # Errors
+/// As for [`unmark`].
+pub unsafe fn unmark_zeroed(start: *mut u8, bytes: usize) -> Result<usize, Error> {
+    let Some(span) = span(start, bytes)? else { return Ok(0) };
+    // SAFETY: passed on from the caller.
+    let _ = unsafe { unmark(start, bytes) }?;
+    let mut zeroed = 0;
+    let mut zero = |pages: Range<usize>| {
+        zeroed += pages.len();
+        let first = start.wrapping_add(pages.start * PAGE_BYTES);
+        // SAFETY: the caller's own pages, readable and writable, which nobody else uses meanwhile.
+        unsafe { first.write_bytes(0, pages.len() * PAGE_BYTES) };
+    };
+    let looked = need_system()?.residency(span, false, &mut |pages, _| zero(pages));
+    if looked.is_err() {
+        zero(0..span.pages());
+    }
+    Ok(zeroed)
+}
+
 /// As [`unmark`], and calls `lost` with the number of each lost page, counted from `start`, in no particular order. `lost`
 /// must not use the functions of this module.
 ///
@@ -291,7 +360,7 @@ pub unsafe fn unmark_each(start: *mut u8, bytes: usize, mut lost: impl FnMut(usi
     let Some(span) = span(start, bytes)? else { return Ok(()) };
     // SAFETY: passed on from the caller.
     let unmarked = unsafe { MARKS.unmark(span, system, &mut lost) };
-    runtime::after_unmark();
+    runtime::after_unmark(span);
     unmarked.map_err(mark_error)
 }
 

@@ -50,6 +50,14 @@ impl Sleeper {
         self.0.load(Ordering::SeqCst) == ASLEEP
     }
 
+    /// Is there a reclaimer, asleep or awake?
+    #[cfg(not(loom))]
+    #[inline]
+    pub(crate) fn is_started(&self) -> bool {
+        // Relaxed: whoever starts it and whoever asks is the same thread, or has been told by it.
+        self.0.load(Ordering::Relaxed) != NEVER_STARTED
+    }
+
     /// The first half of falling asleep: after it, look once more for work, and call [`stay_awake`](Self::stay_awake) if
     /// there is any.
     pub(crate) fn fall_asleep(&self) {

@@ -9,6 +9,7 @@ use vrange_os::{OsError, PAGE_BYTES, Span, System};
 use super::address_map::{AddressMap, Piece, Place};
 use super::block::Block;
 use super::page_set::BLOCK_PAGES;
+use super::policy::Policy;
 use crate::range::Memory;
 use crate::range::gate::Gate;
 use crate::range::state::Generation;
@@ -25,6 +26,7 @@ pub(crate) struct Marks {
     /// and unmarks do not wait for a fork: an allocator's handlers may wait for whoever makes them.
     pub(super) gate: Gate,
     pub(crate) counters: Counters,
+    pub(crate) policy: Policy,
     /// The process that this copy belongs to.
     process: Owner,
 }
@@ -60,6 +62,7 @@ impl Marks {
             map: AddressMap::new(),
             gate: Gate::new(),
             counters: Counters::new(),
+            policy: Policy::new(),
             process: Owner::new_unowned(),
         }
     }
@@ -111,7 +114,7 @@ impl Marks {
         for piece in self.map.pieces(span) {
             let pages = match piece {
                 Piece::Block(place, pages) => {
-                    if mark_block(&place, pages.clone(), now) {
+                    if self.mark_adopted(&place, pages.clone(), now) {
                         *deferred = true;
                         outcome = outcome.and(self.offer_others(others, &mut offer_now)?);
                         let done = place.address() + pages.end * PAGE_BYTES - span.address();
@@ -125,6 +128,29 @@ impl Marks {
             others = Span::new(others.address(), others.pages() + pages);
         }
         outcome.and(self.offer_others(others, &mut offer_now)?)
+    }
+
+    /// Marks pages, if they are adopted.
+    #[inline]
+    fn mark_adopted(&self, place: &Place<'_>, pages: Range<usize>, now: Generation) -> bool {
+        if !place.is_adopted(pages.clone()) {
+            return false;
+        }
+        if pages.end == BLOCK_PAGES {
+            // The mark may go on.
+            place.prefetch_ahead();
+        }
+        let held = place.hold();
+        // Again: they may have been abandoned before the block was held, and cannot be as long as it is.
+        if !place.is_adopted(pages.clone()) {
+            return false;
+        }
+        place.set_used();
+        if self.policy.limit_pages().is_some() {
+            self.policy.marked(pages.len() - place.block().marked.among(pages.clone()).count());
+        }
+        held.mark(pages, now);
+        true
     }
 
     /// The outer error ends the whole, the inner one does not.
@@ -229,26 +255,6 @@ impl Marks {
         self.map.each_touched(|place| place.block().state.free_block_in_child());
         self.gate.reset_in_child();
     }
-}
-
-/// Marks pages, if they are adopted.
-#[inline]
-fn mark_block(place: &Place<'_>, pages: Range<usize>, now: Generation) -> bool {
-    if !place.is_adopted(pages.clone()) {
-        return false;
-    }
-    if pages.end == BLOCK_PAGES {
-        // The mark may go on.
-        place.prefetch_ahead();
-    }
-    let held = place.hold();
-    // Again: they may have been abandoned before the block was held, and cannot be as long as it is.
-    if !place.is_adopted(pages.clone()) {
-        return false;
-    }
-    place.set_used();
-    held.mark(pages, now);
-    true
 }
 
 fn mark_of(block: &Block, page: usize) -> Mark {

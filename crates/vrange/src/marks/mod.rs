@@ -20,6 +20,8 @@ mod engine;
 mod offers;
 mod page_set;
 #[cfg(not(loom))]
+mod policy;
+#[cfg(not(loom))]
 mod unmark;
 
 #[cfg(not(loom))]

@@ -13,6 +13,7 @@ use crate::range::page_map::Page;
 use crate::range::protocol::{OfferTotal, Released};
 use crate::range::state::{Phase, Word};
 use crate::range::witness::{Fate, Part, has_contents, note, note_by_contents, take_back};
+use crate::settings::Content;
 use crate::sync::thread;
 
 /// Pages that are offered or released between two looks at whether somebody waits for the block: a huge page's, so that none
@@ -47,7 +48,7 @@ impl Marks {
                 self.leave(&place, seen);
                 return;
             }
-            let unsettled = marked.and(&place.adopted()).without(&block.settled.all());
+            let unsettled = unsettled(&place);
             let (pages, fresh_pages) = (unsettled.count(), unsettled.without(&block.offered.all()).count());
             if pages > 0 {
                 visit(Unheld { number: place.number, seen, pages, fresh_pages });
@@ -71,18 +72,26 @@ impl Marks {
         }
     }
 
-    /// Is any page of adopted memory marked, or a block in transit? Part of the handshake before the reclaimer sleeps.
+    /// Is there a marked page of adopted memory that is not settled, or a block in transit? Part of the handshake before the
+    /// reclaimer sleeps.
     pub(crate) fn needs_reclaimer(&self) -> bool {
         let mut needed = false;
-        self.map.each_used(|place| {
-            let block = place.block();
-            needed |= match block.state.look().phase() {
-                Phase::Free | Phase::Empty | Phase::Pinned => false,
-                Phase::Volatile | Phase::Offered => !block.marked.all().and(&place.adopted()).is_empty(),
-                Phase::Offering | Phase::Rescuing | Phase::Releasing => true,
-            };
-        });
+        self.map.each_used(|place| needed |= block_needs_reclaimer(&place));
         needed
+    }
+
+    /// The same of the blocks in which `span` lies.
+    pub(crate) fn needs_reclaimer_in(&self, span: Span) -> bool {
+        let mut needed = false;
+        self.each_marked(span, |place, _| needed |= block_needs_reclaimer(&place));
+        needed
+    }
+
+    /// How many pages of adopted memory are marked and not settled.
+    pub(crate) fn count_unsettled(&self) -> u64 {
+        let mut pages = 0;
+        self.map.each_used(|place| pages += unsettled(&place).count() as u64);
+        pages
     }
 
     /// Calls `visit` with the state of each block that nobody holds.
@@ -105,7 +114,11 @@ impl Marks {
             return;
         }
         let mut offer = Offer { marks: self, place, system, pages: 0, refused_by: None };
-        let fresh = offer.offerable();
+        let (fresh, kept) = offer.offerable();
+        if matches!(self.policy.content(), Content::Free { .. }) {
+            // Nobody wants the contents, and to write there would copy the page anyway: our share of it can go.
+            self.drop_pages(system, &offer.place, &kept, usize::MAX);
+        }
         for piece in [0..PIECE_PAGES, PIECE_PAGES..BLOCK_PAGES] {
             let mut runs = fresh.and(&Pages::of(piece)).runs(PIECE_PAGES).peekable();
             while runs.peek().is_some() && !block.state.is_cancelled() && !offer.is_over() {
@@ -204,6 +217,20 @@ impl Marks {
     }
 }
 
+/// Marked pages of adopted memory of which something may be left.
+fn unsettled(place: &Place<'_>) -> Pages {
+    let block = place.block();
+    block.marked.all().and(&place.adopted()).without(&block.settled.all())
+}
+
+fn block_needs_reclaimer(place: &Place<'_>) -> bool {
+    match place.block().state.look().phase() {
+        Phase::Free | Phase::Empty | Phase::Pinned => false,
+        Phase::Volatile | Phase::Offered => !unsettled(place).is_empty(),
+        Phase::Offering | Phase::Rescuing | Phase::Releasing => true,
+    }
+}
+
 /// Why dropping pages ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum DropEnd {
@@ -286,7 +313,9 @@ impl Offer<'_> {
     /// Fresh pages that may be offered: those of adopted memory that no other process maps. Nothing tells of every `fork`, and
     /// pages may have been shared before anything was marked, so the page table is asked each time. Zeros may be offered: there
     /// is nothing to lose, and the kernel's zero page looks as if it were shared.
-    fn offerable(&mut self) -> Pages {
+    ///
+    /// Returns those, and the fresh pages that others map.
+    fn offerable(&mut self) -> (Pages, Pages) {
         let fresh = self.place.block().fresh().and(&self.place.adopted());
         let memory = memory_of(&self.place);
         let mut shared = Pages::NONE;
@@ -303,7 +332,7 @@ impl Offer<'_> {
                 kept.insert(page..page + 1);
             }
         }
-        fresh.without(&kept)
+        (fresh.without(&kept), kept)
     }
 
     /// Offers runs of fresh pages with one call.

@@ -54,6 +54,10 @@ impl Marks {
         self.each_marked(span, |place, pages| {
             let block = place.block();
             let held = place.hold();
+            if self.policy.limit_pages().is_some() {
+                let marked = block.marked.among(pages.clone());
+                self.policy.unmarked(marked.without(&block.settled.among(pages.clone())).count());
+            }
             if block.offered.has_any(pages.clone()) || block.settled.has_any(pages.clone()) {
                 let first = (place.address() / PAGE_BYTES).cast_signed()
                     - (span.address() / PAGE_BYTES).cast_signed();

@@ -113,6 +113,7 @@ impl Cycle {
         self.mend_undone_offers(pools, &need, &mut step);
         self.offers.acted(step.offered_bytes);
         self.see_to_free_content(pools, &mut step);
+        self.keep_limits(pools, &mut step);
         step.wait = if step.offered_bytes + step.released_bytes > 0 {
             // Time has passed, and others have gone on: read again at once.
             Duration::ZERO
@@ -231,6 +232,17 @@ impl Cycle {
                 let offer_ticks = self.ticks.of(offer_after);
                 selection::let_decay(&**pool, offer_ticks, self.ticks.of(decay));
                 step.wait = step.wait.min(FREE_CONTENT_WAIT);
+            }
+        }
+    }
+
+    /// Releases the coldest ranges of a pool that holds more than it may.
+    fn keep_limits(&mut self, pools: &[Arc<dyn Pool>], step: &mut Step) {
+        for pool in pools {
+            let excess = pool.excess_bytes();
+            if excess > 0 {
+                let pool = std::slice::from_ref(pool);
+                step.released_bytes += selection::release_coldest(&mut self.picks, pool, excess).bytes;
             }
         }
     }

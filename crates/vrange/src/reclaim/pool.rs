@@ -81,6 +81,11 @@ pub(crate) trait Pool: Send + Sync + fmt::Debug {
     /// Offers what processes that share it have offered. Returns the pages offered.
     fn offer_what_others_have(&self) -> usize;
 
+    /// Bytes that are volatile beyond what the owner allows, for the reclaimer to release. A heap keeps its limit by itself.
+    fn excess_bytes(&self) -> u64 {
+        0
+    }
+
     /// Keeps very old ranges from wrapping round to young ones.
     fn cut_ages(&self, now: Generation);
 
@@ -189,7 +194,7 @@ impl Pool for MarkedMemory {
     }
 
     fn content(&self) -> Content {
-        Content::Cache
+        self.marks.policy.content()
     }
 
     fn reserve_bytes(&self) -> Option<u64> {
@@ -234,6 +239,15 @@ impl Pool for MarkedMemory {
     fn offer_what_others_have(&self) -> usize {
         // What processes share is kept until one of them has it alone.
         0
+    }
+
+    fn excess_bytes(&self) -> u64 {
+        let policy = &self.marks.policy;
+        let Some(limit) = policy.limit_pages() else { return 0 };
+        let marked = self.marks.count_unsettled();
+        policy.counted(marked);
+        // A little less than the limit, so that there is room for what is freed next, which is warmer than what goes.
+        marked.saturating_sub(limit - limit / 8) * PAGE_BYTES as u64
     }
 
     fn cut_ages(&self, _now: Generation) {

@@ -17,6 +17,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
+use vrange_os::Span;
 use vrange_os::clock;
 use vrange_os::descriptors;
 use vrange_os::kernel_file::Root;
@@ -131,11 +132,26 @@ pub(crate) fn after_mark() {
     }
 }
 
-/// What an unmark has to do: the reclaimer may have fallen asleep while the block was held, with other marks in it.
+/// The same where a reclaimer must not be started, which allocates: it is woken if there is one.
 #[inline]
-pub(crate) fn after_unmark() {
+pub(crate) fn after_mark_in_allocator() {
+    if RUNTIME.sleeper.is_asleep() && RUNTIME.sleeper.rouse() == Wake::Start {
+        RUNTIME.sleeper.reset();
+    }
+}
+
+/// Has this process a reclaimer?
+#[inline]
+pub(crate) fn is_started() -> bool {
     enter_process();
-    if RUNTIME.sleeper.is_asleep() && MARKS.needs_reclaimer() {
+    RUNTIME.sleeper.is_started()
+}
+
+/// What an unmark has to do: the reclaimer may have fallen asleep while a block was held, with other marks in it.
+#[inline]
+pub(crate) fn after_unmark(span: Span) {
+    enter_process();
+    if RUNTIME.sleeper.is_asleep() && MARKS.needs_reclaimer_in(span) {
         wake(&RUNTIME.sleeper);
     }
 }
@@ -150,7 +166,7 @@ fn start() {
     watch_forks();
     let thread = thread::Builder::new().name(THREAD_NAME.to_owned()).stack_size(STACK_BYTES);
     if spawn_without_signals(thread, run).is_err() {
-        RUNTIME.not_before.store(clock::ticks() + RETRY_TICKS, Ordering::Relaxed);
+        RUNTIME.not_before.store(clock::ticks() + RETRY_TICKS, Ordering::Relaxed); // Relaxed: as above.
         RUNTIME.sleeper.reset();
     }
 }

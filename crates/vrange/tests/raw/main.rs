@@ -6,6 +6,7 @@ mod allocations;
 mod at_once;
 mod differences;
 mod forks;
+mod free_memory;
 mod manners;
 mod marks;
 mod reuse;

@@ -1,0 +1,214 @@
+//! Marks as an allocator makes them: from inside, on memory whose contents nobody wants.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use vrange::Content;
+use vrange::raw::{self, Mark};
+use vrange_os::linux::Linux;
+use vrange_os::{PAGE_BYTES, System as _};
+use vrange_testing::in_child;
+
+use crate::support::{Mapping, offer_all};
+
+/// Longer than any test.
+const NEVER: Duration = Duration::from_secs(3600);
+
+fn try_mark(memory: &Mapping, pages: std::ops::Range<usize>) -> bool {
+    // SAFETY: the test does not touch the pages until they are unmarked.
+    unsafe { raw::try_mark(memory.at_page(pages.start), pages.len() * PAGE_BYTES) }.expect("a range")
+}
+
+/// How many of these pages are in memory.
+fn resident(memory: &Mapping, pages: std::ops::Range<usize>) -> usize {
+    let mut count = 0;
+    let linux = Linux::get().expect("Linux");
+    linux.residency(memory.span(pages), false, &mut |found, _| count += found.len()).expect("a page table");
+    count
+}
+
+#[track_caller]
+fn await_that(what: &str, mut is_so: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < until, "not within 20 s: {what}; {:?}", raw::stats());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// How often the reclaimer was put to sleep.
+fn naps() -> u64 {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("the list of threads");
+    let is_ours = |task: &std::path::PathBuf| {
+        std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == "vrange-reclaim")
+    };
+    let task = tasks.filter_map(|task| Some(task.ok()?.path())).find(is_ours).expect("the reclaimer");
+    let status = std::fs::read_to_string(task.join("status")).expect("its status");
+    let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    count.expect("a count").trim().parse().expect("a number")
+}
+
+#[test]
+fn free_memory_that_is_left_alone_goes_and_then_nobody_wakes_up() {
+    in_child(|| {
+        raw::set_content(Content::Free { decay: Duration::from_millis(300) });
+        raw::prepare().expect("a reclaimer");
+        let memory = Mapping::adopted(3000);
+        memory.fill(0..3000, 1);
+        assert!(try_mark(&memory, 0..2500));
+        assert_eq!(resident(&memory, 0..2500), 2500, "nothing goes at once");
+        await_that("marked memory goes", || resident(&memory, 0..2500) == 0);
+        memory.assert_filled(2500..3000, 1);
+        assert_eq!(raw::stats().released.pages(), 2500);
+        // There is nothing left to look after.
+        await_that("the reclaimer sleeps", || {
+            let before = naps();
+            std::thread::sleep(Duration::from_millis(700));
+            naps() == before
+        });
+        // A mark of other memory in the same blocks wakes it.
+        assert!(try_mark(&memory, 2500..3000));
+        await_that("the rest goes", || resident(&memory, 0..3000) == 0);
+        assert_eq!(memory.unmark(0..3000).len(), 3000);
+    });
+}
+
+#[test]
+fn control_data_that_is_kept_does_not_go() {
+    in_child(|| {
+        raw::prepare().expect("a reclaimer");
+        let memory = Mapping::adopted(300);
+        memory.fill(0..300, 1);
+        assert!(try_mark(&memory, 0..300));
+        std::thread::sleep(Duration::from_millis(700));
+        assert_eq!(resident(&memory, 0..300), 300);
+        assert!(memory.unmark(0..300).is_empty());
+    });
+}
+
+/// An unmark in a block whose other pages are marked is not forgotten by a reclaimer that falls asleep meanwhile.
+#[test]
+fn what_stays_marked_beside_an_unmark_goes() {
+    in_child(|| {
+        raw::set_content(Content::Free { decay: Duration::from_millis(1) });
+        raw::prepare().expect("a reclaimer");
+        let memory = Mapping::adopted(512);
+        for round in 0..60 {
+            memory.fill(0..512, round);
+            assert!(try_mark(&memory, 0..512));
+            let _ = memory.unmark(0..100);
+            memory.assert_filled(0..0, round);
+            await_that("the others go", || resident(&memory, 100..512) == 0);
+            let _ = memory.unmark(100..512);
+        }
+    });
+}
+
+#[test]
+fn without_a_reclaimer_nothing_is_marked_and_no_thread_appears() {
+    in_child(|| {
+        let threads = || std::fs::read_dir("/proc/self/task").expect("the list of threads").count();
+        let before = threads();
+        let memory = Mapping::adopted(100);
+        memory.fill(0..100, 1);
+        assert!(!try_mark(&memory, 0..100));
+        assert_eq!(threads(), before);
+        raw::prepare().expect("a reclaimer");
+        assert!(try_mark(&memory, 0..100));
+        assert!(memory.unmark(0..100).is_empty());
+        let unknown = Mapping::new(100);
+        unknown.fill(0..100, 1);
+        assert!(!try_mark(&unknown, 0..100), "memory that may be unmapped unseen");
+        raw::query(unknown.base(), 100 * PAGE_BYTES, |_, mark| assert_eq!(mark, Mark::None))
+            .expect("a range");
+
+        // SAFETY: the child calls nothing that another thread of its parent could hold a lock of.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let refused = !try_mark(&memory, 0..100);
+            let prepared = raw::prepare().is_ok() && try_mark(&memory, 0..100);
+            // SAFETY: ends the child without the test harness's exit handlers.
+            unsafe { libc::_exit(i32::from(!(refused && prepared))) }
+        }
+        let mut status = 0;
+        // SAFETY: waits for the child made above.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert_eq!(status, 0, "the child's reclaimer is its own");
+    });
+}
+
+#[test]
+fn no_more_is_marked_than_the_limit_allows() {
+    in_child(|| {
+        raw::set_content(Content::Free { decay: NEVER });
+        raw::set_limit(Some(1000 * PAGE_BYTES as u64));
+        raw::prepare().expect("a reclaimer");
+        let memory = Mapping::adopted(3000);
+        memory.fill(0..3000, 1);
+        assert!(try_mark(&memory, 0..800));
+        assert!(!try_mark(&memory, 1000..1300), "300 are more than 200");
+        assert!(try_mark(&memory, 0..100), "marked already");
+        let _ = memory.unmark(0..500);
+        assert!(try_mark(&memory, 1000..1300));
+        assert!(try_mark(&memory, 1300..1600));
+        // The coldest make room for what is freed next.
+        await_that("an eighth is free", || {
+            resident(&memory, 500..800) + resident(&memory, 1000..1600) <= 875
+        });
+        assert!(resident(&memory, 1300..1600) == 300, "the coldest go first");
+        await_that("there is room", || try_mark(&memory, 2000..2100));
+        raw::set_limit(None);
+        assert!(try_mark(&memory, 0..3000));
+    });
+}
+
+#[test]
+fn what_is_unmarked_as_zeros_is_zero_and_takes_no_more_memory() {
+    let memory = Mapping::adopted(400);
+    memory.fill(0..300, 1);
+    memory.mark(0..200);
+    memory.offer();
+    memory.take(0..100);
+    memory.mark(0..400);
+    // 100 lost, 100 offered, 100 only marked, 100 never touched.
+    // SAFETY: nobody uses the memory meanwhile.
+    let zeroed = unsafe { raw::unmark_zeroed(memory.base(), 400 * PAGE_BYTES) }.expect("a range");
+    assert_eq!(zeroed, 200);
+    assert_eq!(resident(&memory, 0..400), 200);
+    // SAFETY: a readable mapping of the test's own.
+    let bytes = unsafe { std::slice::from_raw_parts(memory.base(), 400 * PAGE_BYTES) };
+    assert!(bytes.iter().all(|byte| *byte == 0));
+    // Nothing goes afterwards, whoever writes.
+    memory.fill(0..400, 7);
+    offer_all();
+    memory.take(0..400);
+    memory.assert_filled(0..400, 7);
+}
+
+/// A pre-forking server frees memory that it has from its parent.
+#[test]
+fn free_memory_that_a_child_shares_goes_here_and_stays_there() {
+    in_child(|| {
+        raw::set_content(Content::Free { decay: NEVER });
+        let memory = Mapping::adopted(300);
+        memory.fill(0..300, 1);
+        let (mut ours, mut theirs) = UnixStream::pair().expect("a pair of sockets");
+        // SAFETY: the child calls nothing that another thread of its parent could hold a lock of.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let heard = theirs.read_exact(&mut [0]).is_ok();
+            let kept = (0..300).all(|page| memory.read(page) == 1 + page as u64);
+            // SAFETY: ends the child without the test harness's exit handlers.
+            unsafe { libc::_exit(i32::from(!(heard && kept))) }
+        }
+        raw::prepare().expect("a reclaimer");
+        assert!(try_mark(&memory, 0..300));
+        await_that("our share goes", || resident(&memory, 0..300) == 0);
+        ours.write_all(b"x").expect("the child listens");
+        let mut status = 0;
+        // SAFETY: waits for the child made above.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert_eq!(status, 0, "the child has lost something");
+    });
+}
