@@ -16,15 +16,26 @@
 //! function found with `dlsym` in libc alone, a library that was loaded with `RTLD_DEEPBIND`), is outside of what can be made safe
 //! in paired mode.
 //!
+//! With `VRANGE_MALLOC=on` it also hooks the allocator of the program, if that is gperftools' tcmalloc or jemalloc 5: memory that the
+//! program frees is marked, instead of being given back at once ([`vrange_malloc`]).
+//!
+//! The library allocates with an allocator of its own, so that it can be called from inside the program's.
+//!
 //! [`ld.so(8)`]: https://man7.org/linux/man-pages/man8/ld.so.8.html
 
 mod advice;
+pub mod allocators;
 mod errno;
+mod forks;
 mod load;
 mod losses;
 mod mappings;
 mod mode;
 mod next;
+
+/// For what this library allocates itself.
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 /// What the kernel maps and marks.
 const PAGE_BYTES: usize = 4096;

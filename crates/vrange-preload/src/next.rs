@@ -3,7 +3,10 @@
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use libc::{c_int, c_long, c_ulong, c_void, off_t, size_t};
+use libc::{c_char, c_int, c_long, c_ulong, c_void, off_t, pid_t, size_t};
+use vrange_malloc::tcmalloc;
+
+use crate::errno::fail;
 
 /// A function of this name, found when the library is loaded. Before that (other libraries' initializers may map memory), and if
 /// there is none, the system call takes its place.
@@ -23,11 +26,89 @@ impl Next {
         self.address.load(Ordering::Relaxed)
     }
 
+    /// The same for what must be found even before this library is loaded.
+    fn found(&self) -> *mut c_void {
+        if self.get().is_null() {
+            self.find();
+        }
+        self.get()
+    }
+
     fn find(&self) {
         // SAFETY: the name ends with a zero byte. What is found stays: libc is never unloaded.
         let found = unsafe { libc::dlsym(libc::RTLD_NEXT, self.name.as_ptr()) };
         self.address.store(found, Ordering::Relaxed); // Relaxed: as in `get`.
     }
+}
+
+/// libc's `fork`. (It has been there since before any program ran.)
+///
+/// # Safety
+/// As for libc's.
+pub(crate) unsafe fn fork() -> pid_t {
+    let address = FORK.found();
+    if address.is_null() {
+        fail(libc::ENOSYS);
+        return -1;
+    }
+    // SAFETY: libc's function has this type.
+    let function: unsafe extern "C" fn() -> pid_t = unsafe { std::mem::transmute(address) };
+    // SAFETY: passed on from the caller.
+    unsafe { function() }
+}
+
+/// libc's `daemon`.
+///
+/// # Safety
+/// As for libc's.
+pub(crate) unsafe fn daemon(keep_folder: c_int, keep_streams: c_int) -> c_int {
+    let address = DAEMON.found();
+    if address.is_null() {
+        return fail(libc::ENOSYS);
+    }
+    // SAFETY: libc's function has this type.
+    let function: unsafe extern "C" fn(c_int, c_int) -> c_int = unsafe { std::mem::transmute(address) };
+    // SAFETY: passed on from the caller.
+    unsafe { function(keep_folder, keep_streams) }
+}
+
+/// libc's `forkpty`.
+///
+/// # Safety
+/// As for libc's.
+pub(crate) unsafe fn forkpty(
+    leader: *mut c_int,
+    name: *mut c_char,
+    settings: *const libc::termios,
+    size: *const libc::winsize,
+) -> pid_t {
+    let address = FORKPTY.found();
+    if address.is_null() {
+        return fail(libc::ENOSYS);
+    }
+    // SAFETY: libc's function has this type.
+    let function: unsafe extern "C" fn(
+        *mut c_int,
+        *mut c_char,
+        *const libc::termios,
+        *const libc::winsize,
+    ) -> pid_t = unsafe { std::mem::transmute(address) };
+    // SAFETY: passed on from the caller.
+    unsafe { function(leader, name, settings, size) }
+}
+
+/// tcmalloc's own function for a release, if there is one.
+#[inline]
+pub(crate) fn tcmalloc_release() -> Option<tcmalloc::Release> {
+    let address = RELEASE.get();
+    // SAFETY: a function of this name has this type; the name tells its arguments.
+    (!address.is_null()).then(|| unsafe { std::mem::transmute::<*mut c_void, tcmalloc::Release>(address) })
+}
+
+/// A symbol of whatever library has it.
+pub(crate) fn anywhere(name: &CStr) -> *mut c_void {
+    // SAFETY: the name ends with a zero byte.
+    unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) }
 }
 
 /// Finds all of them.
@@ -45,6 +126,10 @@ pub(crate) fn find_all() {
         &MLOCKALL,
         &MUNLOCKALL,
         &PRCTL,
+        &FORK,
+        &DAEMON,
+        &FORKPTY,
+        &RELEASE,
     ] {
         next.find();
     }
@@ -62,6 +147,10 @@ static MLOCK2: Next = Next::new(c"mlock2");
 static MLOCKALL: Next = Next::new(c"mlockall");
 static MUNLOCKALL: Next = Next::new(c"munlockall");
 static PRCTL: Next = Next::new(c"prctl");
+static FORK: Next = Next::new(c"fork");
+static DAEMON: Next = Next::new(c"daemon");
+static FORKPTY: Next = Next::new(c"forkpty");
+static RELEASE: Next = Next::new(tcmalloc::RELEASE);
 
 /// Declares a caller for each: of the function behind ours, or of the system call.
 macro_rules! callers {

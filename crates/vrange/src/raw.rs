@@ -257,6 +257,17 @@ pub fn set_content(content: Content) {
     MARKS.policy.set_content(content);
 }
 
+/// Has the reclaimer's thread call `work` when it starts, and every second or so while anything is marked that may be in memory. For what
+/// an allocator has to look after from outside of itself. The first that is set stays.
+pub fn set_housekeeping(work: fn()) {
+    runtime::set_housekeeping(work);
+}
+
+/// Has this process a reclaimer, so that [`try_mark`] can defer? A load or two.
+pub fn is_prepared() -> bool {
+    runtime::is_started()
+}
+
 /// How much adopted memory may be marked at a time, or all of it (`None`). [`try_mark`] refuses what would be more, and the reclaimer
 /// releases the coldest when little is left. Counted are pages that may be in memory.
 pub fn set_limit(bytes: Option<u64>) {

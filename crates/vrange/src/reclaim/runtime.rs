@@ -14,7 +14,7 @@
 //! Between the handlers that run before and after a `fork`, the forking thread waits for ever if it does anything slow to a
 //! range: handlers that a program has registered itself must not use buffers.
 
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use vrange_os::Span;
@@ -40,6 +40,8 @@ use crate::sync::{AtomicU8, AtomicU64, Ordering, lock, thread};
 const THREAD_NAME: &str = "vrange-reclaim";
 /// After a failure to start it, it is tried again after this many ticks: half a second or so.
 const RETRY_TICKS: u64 = 1 << 19;
+/// How often the program's housekeeping is called.
+const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
 /// The thread calls nothing deep.
 const STACK_BYTES: usize = 256 << 10;
 
@@ -73,6 +75,15 @@ static RUNTIME: Runtime = Runtime {
     list: Mutex::new(List { served: Vec::new(), driven: Vec::new(), closed: Vec::new() }),
     not_before: AtomicU64::new(0),
 };
+
+/// See [`set_housekeeping`].
+static HOUSEKEEPING: OnceLock<fn()> = OnceLock::new();
+
+/// Has the thread call this when it starts, and every second or so while it is awake, outside of all locks and gates. The first that is
+/// set stays.
+pub(crate) fn set_housekeeping(work: fn()) {
+    let _ = HOUSEKEEPING.set(work);
+}
 
 /// The word that unpins look at.
 pub(crate) fn sleeper() -> &'static Sleeper {
@@ -196,7 +207,14 @@ fn run() {
     let marked =
         Linux::get().ok().map(|system| -> Arc<dyn Pool> { Arc::new(MarkedMemory { marks: &MARKS, system }) });
     let mut pools: Vec<Arc<dyn Pool>> = Vec::new();
+    let mut housekeeping_due = Instant::now();
     loop {
+        if let Some(work) = HOUSEKEEPING.get()
+            && Instant::now() >= housekeeping_due
+        {
+            work();
+            housekeeping_due = Instant::now() + HOUSEKEEPING_EVERY;
+        }
         let Some(wait) = turn(&mut cycle, marked.as_ref(), &mut pools) else {
             // Nothing is volatile: no wake-ups at all until an unpin.
             RUNTIME.sleeper.sleep();

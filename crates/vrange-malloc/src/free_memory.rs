@@ -1,0 +1,99 @@
+//! What the hooks of all allocators come down to.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use vrange::raw;
+
+use crate::report::{self, Call};
+
+/// Relaxed everywhere: set when the process starts, before there are other threads.
+static ON: AtomicBool = AtomicBool::new(false);
+
+/// Has the hooks mark free memory from now on. Before that they leave it to their allocator.
+pub(crate) fn turn_on() {
+    ON.store(true, Ordering::Relaxed); // Relaxed: see `ON`.
+}
+
+/// Is free memory marked?
+#[inline]
+pub fn is_on() -> bool {
+    ON.load(Ordering::Relaxed) // Relaxed: see `ON`.
+}
+
+/// An allocator has no use for this memory at the moment: it may go. Returns false if it is not marked, and the allocator is to give
+/// it back in its own way: in a process without a reclaimer, beyond the limit, or where hooks are off.
+///
+/// Cost: two atomic exchanges and a few stores for each 4 MiB; no system call but to wake a reclaimer that sleeps. The first time
+/// that memory of a 16 GiB part of the address space is given, a reservation is made.
+///
+/// # Safety
+/// Whole pages of a private anonymous mapping, readable and writable. Nobody uses them, and they are not unmapped, until [`take`] or
+/// [`take_zeroed`] returns, or [`forget`].
+#[inline]
+pub unsafe fn give(start: *mut u8, bytes: usize) -> bool {
+    if !is_on() {
+        return false;
+    }
+    let call = Call::begin();
+    let marked = raw::is_prepared() && {
+        if !raw::is_adopted(start, bytes) {
+            // SAFETY: passed on from the caller: the allocator says so before it unmaps any of it, and the program has no business with
+            // memory that it has freed. A failure is one of the mark, too.
+            let _ = unsafe { raw::adopt(start, bytes) };
+        }
+        // SAFETY: passed on from the caller.
+        let marked = unsafe { raw::try_mark(start, bytes) };
+        marked.is_ok_and(|marked| marked)
+    };
+    call.gave(bytes, marked);
+    marked
+}
+
+/// The allocator wants this memory again: nothing of it is lost from now on. What it holds is not known. Memory that was not given is
+/// passed over. Returns whether all of it was lost, and so reads as zeros.
+///
+/// Cost: as for [`give`]; a load and a read-modify-write for each page that was offered.
+///
+/// # Safety
+/// Memory of the allocator's, readable and writable if it was given, which nobody uses until this returns.
+#[inline]
+pub unsafe fn take(start: *mut u8, bytes: usize) -> bool {
+    if !is_on() {
+        return false;
+    }
+    let call = Call::begin();
+    let mut lost_pages = 0;
+    // SAFETY: passed on from the caller. Memory that was adopted when it was given can be taken back always.
+    let _ = unsafe { raw::unmark_each(start, bytes, |_| lost_pages += 1) };
+    call.took(bytes, lost_pages, 0);
+    lost_pages * crate::PAGE_BYTES == bytes
+}
+
+/// As [`take`], and it reads as zeros: what survived is set to zero.
+///
+/// # Safety
+/// As for [`take`].
+pub unsafe fn take_zeroed(start: *mut u8, bytes: usize) {
+    if !is_on() {
+        return;
+    }
+    let call = Call::begin();
+    // SAFETY: passed on from the caller.
+    let zeroed = unsafe { raw::unmark_zeroed(start, bytes) }.unwrap_or(0);
+    call.took(bytes, bytes / crate::PAGE_BYTES - zeroed, zeroed);
+}
+
+/// The memory is about to be unmapped: nothing of what was noted of it is left.
+pub fn forget(start: *mut u8, bytes: usize) {
+    if is_on() {
+        let _ = raw::forget(start, bytes);
+    }
+}
+
+/// Forgets what was counted, in a child made by `fork`, and gives it a reclaimer. Not to be called from inside an allocator.
+pub fn enter_child() {
+    if is_on() {
+        report::reset();
+        let _ = raw::prepare();
+    }
+}

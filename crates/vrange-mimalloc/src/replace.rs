@@ -1,0 +1,49 @@
+//! libc's functions for memory, by mimalloc: those that glibc's manual names for whoever replaces `malloc` ("Replacing malloc").
+//!
+//! C++'s `operator new` calls `malloc`, and so does glibc itself, through the same names. What libc allocated from inside before this
+//! library was there stays libc's: mimalloc passes over blocks that are not its own.
+
+use libc::{c_int, c_void, size_t};
+
+unsafe extern "C" {
+    fn mi_malloc(bytes: size_t) -> *mut c_void;
+    fn mi_calloc(count: size_t, bytes: size_t) -> *mut c_void;
+    fn mi_realloc(block: *mut c_void, bytes: size_t) -> *mut c_void;
+    fn mi_reallocarray(block: *mut c_void, count: size_t, bytes: size_t) -> *mut c_void;
+    fn mi_free(block: *mut c_void);
+    fn mi_memalign(alignment: size_t, bytes: size_t) -> *mut c_void;
+    fn mi_aligned_alloc(alignment: size_t, bytes: size_t) -> *mut c_void;
+    fn mi_posix_memalign(block: *mut *mut c_void, alignment: size_t, bytes: size_t) -> c_int;
+    fn mi_valloc(bytes: size_t) -> *mut c_void;
+    fn mi_pvalloc(bytes: size_t) -> *mut c_void;
+    fn mi_malloc_usable_size(block: *const c_void) -> size_t;
+}
+
+/// Exports each as the libc function of the second name.
+macro_rules! replace {
+    ($($own:ident as $name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)?;)*) => {$(
+        /// See `malloc(3)` and `posix_memalign(3)`.
+        ///
+        /// # Safety
+        /// As there.
+        #[unsafe(no_mangle)]
+        unsafe extern "C" fn $name($($argument: $type),*) $(-> $result)? {
+            // SAFETY: passed on from the program; mimalloc's function has the same contract.
+            unsafe { $own($($argument),*) }
+        }
+    )*};
+}
+
+replace! {
+    mi_malloc as malloc(bytes: size_t) -> *mut c_void;
+    mi_calloc as calloc(count: size_t, bytes: size_t) -> *mut c_void;
+    mi_realloc as realloc(block: *mut c_void, bytes: size_t) -> *mut c_void;
+    mi_reallocarray as reallocarray(block: *mut c_void, count: size_t, bytes: size_t) -> *mut c_void;
+    mi_free as free(block: *mut c_void);
+    mi_memalign as memalign(alignment: size_t, bytes: size_t) -> *mut c_void;
+    mi_aligned_alloc as aligned_alloc(alignment: size_t, bytes: size_t) -> *mut c_void;
+    mi_posix_memalign as posix_memalign(block: *mut *mut c_void, alignment: size_t, bytes: size_t) -> c_int;
+    mi_valloc as valloc(bytes: size_t) -> *mut c_void;
+    mi_pvalloc as pvalloc(bytes: size_t) -> *mut c_void;
+    mi_malloc_usable_size as malloc_usable_size(block: *const c_void) -> size_t;
+}
