@@ -4,7 +4,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use vrange::raw;
 
+use crate::PAGE_BYTES;
 use crate::report::{self, Call};
+
+/// Up to so many pages are set to zero without asking which of them are there.
+const SMALL_PAGES: usize = 16;
+/// A piece of a page.
+const PIECE_BYTES: usize = 1024;
 
 /// Relaxed everywhere: set when the process starts, before there are other threads.
 static ON: AtomicBool = AtomicBool::new(false);
@@ -66,7 +72,7 @@ pub unsafe fn take(start: *mut u8, bytes: usize) -> bool {
     // SAFETY: passed on from the caller. Memory that was adopted when it was given can be taken back always.
     let _ = unsafe { raw::unmark_each(start, bytes, |_| lost_pages += 1) };
     call.took(bytes, lost_pages, 0);
-    lost_pages * crate::PAGE_BYTES == bytes
+    lost_pages * PAGE_BYTES == bytes
 }
 
 /// As [`take`], and it reads as zeros: what survived is set to zero.
@@ -78,9 +84,35 @@ pub unsafe fn take_zeroed(start: *mut u8, bytes: usize) {
         return;
     }
     let call = Call::begin();
+    let pages = bytes / PAGE_BYTES;
+    let zeroed = if pages <= SMALL_PAGES {
+        // SAFETY: passed on from the caller.
+        unsafe { take_small_zeroed(start, pages) }
+    } else {
+        // SAFETY: passed on from the caller.
+        unsafe { raw::unmark_zeroed(start, bytes) }.unwrap_or(0)
+    };
+    call.took(bytes, pages - zeroed, zeroed);
+}
+
+/// As [`raw::unmark_zeroed`], without a look at the page table: as a rule, all of so small a piece was in use. Returns how many pages
+/// were set to zero.
+///
+/// # Safety
+/// As for [`take`].
+unsafe fn take_small_zeroed(start: *mut u8, pages: usize) -> usize {
+    let mut lost = 0u64;
     // SAFETY: passed on from the caller.
-    let zeroed = unsafe { raw::unmark_zeroed(start, bytes) }.unwrap_or(0);
-    call.took(bytes, bytes / crate::PAGE_BYTES - zeroed, zeroed);
+    let _ = unsafe { raw::unmark_each(start, pages * PAGE_BYTES, |page| lost |= 1 << page) };
+    for page in (0..pages).filter(|page| lost >> page & 1 == 0) {
+        let page = start.wrapping_add(page * PAGE_BYTES);
+        // In pieces that are set by a few vector stores each.
+        for piece in (0..PAGE_BYTES).step_by(PIECE_BYTES) {
+            // SAFETY: as promised by the caller; the page is ours until this returns.
+            unsafe { page.wrapping_add(piece).write_bytes(0, PIECE_BYTES) };
+        }
+    }
+    pages - lost.count_ones() as usize
 }
 
 /// The memory is about to be unmapped: nothing of what was noted of it is left.

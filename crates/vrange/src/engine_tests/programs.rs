@@ -351,6 +351,11 @@ impl Machine {
                     match page.fate {
                         Fate::Taken if !self.refusals.residency => self.totals.lost += 1,
                         Fate::Kept | Fate::Taken if page.has_contents() => self.totals.released += 1,
+                        Fate::Kept if !page.words.is_empty() => {
+                            self.totals.blanks += 1;
+                            page.words.clear();
+                            continue;
+                        }
                         _ => continue,
                     }
                     page.fate = Fate::Lost;

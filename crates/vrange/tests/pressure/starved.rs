@@ -49,7 +49,8 @@ fn c13_a_throttled_process_that_exposes_nothing_survives() {
 #[test]
 fn control_a_throttled_process_that_exposes_all_is_killed() {
     let _alone = alone();
-    let Some(ended) = throttled_rounds(&format!("reserve={}", 40 * MIB), 10) else { return };
+    // The first rounds nearly always do it; on a busy machine the hog is slow, too.
+    let Some(ended) = throttled_rounds(&format!("reserve={}", 40 * MIB), 60) else { return };
     assert!(ended.expect_err("somebody was killed").was_killed());
 }
 
