@@ -25,6 +25,10 @@ fn is_separate() -> bool {
 /// # Errors
 /// `close_range`: an older kernel, or a seccomp filter. The thread shares the process's table as before.
 pub fn separate() -> Result<(), OsError> {
+    // ThreadSanitizer takes equal numbers for the same file.
+    if cfg!(thread_sanitizer) {
+        return Err(OsError::new("close_range", rustix::io::Errno::NOSYS));
+    }
     let flags = libc::CLOSE_RANGE_UNSHARE;
     // SAFETY: the thread leaves the process's table first, so what is closed are copies that nobody else has.
     if unsafe { libc::syscall(libc::SYS_close_range, 0, u32::MAX, flags) } != 0 {
@@ -76,15 +80,15 @@ impl DescriptorPerProcess {
     ) -> Result<(BorrowedFd<'static>, bool), E> {
         let owner = process::current().as_u64() << u32::BITS;
         let packed = self.packed();
-        // Relaxed, here and below: a number that is published by nothing but itself; the kernel keeps what it stands for.
-        let before = packed.load(Ordering::Relaxed);
+        // Acquire pairs with the Release in the exchange below: whoever finds the number finds an open file.
+        let before = packed.load(Ordering::Acquire);
         if before != 0 && before >> u32::BITS << u32::BITS == owner {
             return Ok(unpack(before));
         }
         let (descriptor, fact) = open()?;
         let number = u64::from(descriptor.as_raw_fd().unsigned_abs());
         let fresh = owner | number << 1 | u64::from(fact);
-        Ok(match packed.compare_exchange(before, fresh, Ordering::Relaxed, Ordering::Relaxed) {
+        Ok(match packed.compare_exchange(before, fresh, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => {
                 // Open for good.
                 let _ = descriptor.into_raw_fd();
@@ -97,7 +101,7 @@ impl DescriptorPerProcess {
 
     /// Whoever has closed the program's descriptors has closed this one, too: the next call opens another.
     pub fn forget(&self) {
-        self.packed().store(0, Ordering::Relaxed); // Relaxed: see `get_or_try_open`.
+        self.packed().store(0, Ordering::Relaxed); // Relaxed: nothing is published.
     }
 }
 
