@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::failure::Failure;
-use crate::size;
+use crate::{seconds, size};
 
 /// Directories that hold many files on nearly every machine; the first that exists is the demo's default.
 const DEFAULT_DIRECTORIES: [&str; 4] = ["/usr/lib", "/usr/share", "/usr/bin", "/bin"];
@@ -92,8 +92,27 @@ pub(crate) struct DoctorOptions {
 /// What `vrange run` was asked for.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct RunOptions {
-    /// The program promises MADV_NOVOLATILE before it uses marked memory again: marks cost nanoseconds, and it is told
-    /// what was lost.
+    /// The memory allocator that the program is to run with
+    #[arg(long, value_name = "ALLOCATOR", value_enum, default_value = "auto")]
+    pub(crate) malloc: MallocChoice,
+    /// How long freed memory is kept before it is given back to the kernel: a number such as 10 or 0.5
+    ///
+    /// Until then it is only offered to the kernel, which takes it when memory is short.
+    #[arg(long, value_name = "SECONDS", default_value = "10", env = "VRANGE_DECAY", hide_env_values = true)]
+    #[arg(allow_negative_numbers = true, value_parser = seconds::parse)]
+    pub(crate) decay: f64,
+    /// The most freed memory that a process keeps, such as 512M or 2G [default: no limit]
+    ///
+    /// Beyond it the memory that was free for longest is given back to the kernel. Each process has a limit of its own.
+    #[arg(long, value_name = "SIZE", env = "VRANGE_LIMIT", hide_env_values = true, value_parser = size::parse)]
+    pub(crate) limit: Option<u64>,
+    /// When a process ends that marked memory, say on standard error how much
+    #[arg(long)]
+    pub(crate) stats: bool,
+    /// The program promises MADV_NOVOLATILE before it uses memory again that it marked by MADV_VOLATILE
+    ///
+    /// Such a mark then costs nanoseconds, and the program is told what was lost. For memory that the program frees it makes no
+    /// difference.
     #[arg(long)]
     pub(crate) paired: bool,
     /// The program: a path, or a name in PATH.
@@ -102,6 +121,22 @@ pub(crate) struct RunOptions {
     /// Its arguments.
     #[arg(value_name = "ARGUMENT", trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) arguments: Vec<OsString>,
+}
+
+/// Which memory allocator a program is to run with. (The variants' comments are part of the manual.)
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MallocChoice {
+    /// The one that the program is linked with, if that is tcmalloc or jemalloc; mimalloc if it is the C library's. Any other is
+    /// left as it is, with a warning
+    Auto,
+    /// gperftools' tcmalloc: the program's own, or the system's libtcmalloc_minimal.so.4 or libtcmalloc.so.4
+    Tcmalloc,
+    /// jemalloc 5: the program's own, or the system's libjemalloc.so.2
+    Jemalloc,
+    /// mimalloc 3, which comes with vrange
+    Mimalloc,
+    /// Whatever it is, it is left as it is: only madvise(MADV_VOLATILE) works
+    None,
 }
 
 /// What `vrange bench ranges` was asked for.
@@ -161,12 +196,34 @@ enum Command {
     Demo(DemoArgs),
     /// Say what this machine can do for volatile memory, and what to change
     Doctor(DoctorOptions),
-    /// Run a program in which madvise(MADV_VOLATILE) works
+    /// Run a program whose freed memory is volatile, and in which madvise(MADV_VOLATILE) works
     ///
-    /// Preloads the library that carries out advice 5 (MADV_VOLATILE) and 6 (MADV_NOVOLATILE), the system call of the RFC
-    /// of 2012, in a program that is otherwise unchanged. Without --paired a mark is `madvise(MADV_FREE)`: the kernel may take
-    /// the pages, and a store to a page ends its mark. Programs that the dynamic linker would not load the library into
-    /// (statically linked, set-user-ID) are refused.
+    /// Runs COMMAND, otherwise unchanged, with a library that is loaded before all others (LD_PRELOAD, see ld.so(8)).
+    ///
+    /// Memory that the program frees, and that its allocator would give back to the kernel, is marked volatile instead. That
+    /// takes nanoseconds, and the program has the memory again as fast if it needs it soon. What was free for 0.1 seconds is
+    /// offered to the kernel, which takes it when memory is short; what was free for longer (--decay) is given back. This
+    /// needs an allocator that can be hooked: tcmalloc, jemalloc, or mimalloc (--malloc). What a program manages past its
+    /// allocator, such as the heap of a garbage collector, stays as it is.
+    ///
+    /// Also, madvise(2) knows advice 5 (MADV_VOLATILE) and 6 (MADV_NOVOLATILE), the system call of the RFC of 2012. Without
+    /// --paired such a mark is `madvise(MADV_FREE)`: the kernel may take the pages, and a store to a page ends its mark. See
+    /// vrange_preload(3).
+    ///
+    /// The program has one more thread, named vrange-reclaim, and so has each process that it starts. System calls that only a
+    /// process with a single thread may make fail in them: those of `unshare --user` and the like.
+    ///
+    /// The program is looked at before it runs, as ldd(1) does. Of a script it is the interpreter. Programs that it starts
+    /// inherit the library and the allocator that were chosen for it. A command that does little but start another, such as
+    /// `env` or `sh -c`, has them chosen for itself: write `vrange run` in front of the program that matters.
+    ///
+    /// Programs that the dynamic linker would not load the library into are refused: those that are statically linked, that are
+    /// linked with another C library than glibc, that are set-user-ID or set-group-ID, or that have file capabilities. If the
+    /// program starts such a one, that runs without the library.
+    ///
+    /// Where --decay and --limit are not given, the variables VRANGE_DECAY and VRANGE_LIMIT of the environment stand for them.
+    ///
+    /// The exit code is the program's; 126 if it cannot be run, 127 if there is none.
     Run(RunOptions),
     /// Measure, beside the alternatives
     #[command(subcommand)]

@@ -10,6 +10,7 @@ mod interrupt;
 mod manual;
 mod output;
 mod run;
+mod seconds;
 mod size;
 
 use std::process::ExitCode;

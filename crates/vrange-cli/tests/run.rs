@@ -7,18 +7,16 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use common::{run, stderr, stdout, vrange};
+use common::{are_built, run, stderr, stdout, vrange};
 use vrange_testing::skipped;
 
-/// Is the library where `vrange run` looks for it? Cargo builds it with the whole workspace.
 fn is_built() -> bool {
-    let folder = Path::new(env!("CARGO_BIN_EXE_vrange")).parent().expect("a folder");
-    let built =
-        ["libvrange_preload.so", "deps/libvrange_preload.so"].iter().any(|name| folder.join(name).exists());
-    if !built {
-        skipped("libvrange_preload.so is not built; run `cargo test --workspace`");
-    }
-    built
+    are_built(&["libvrange_preload.so"])
+}
+
+/// `vrange run` with the allocator left as it is.
+fn run_plain(arguments: &[&str]) -> Output {
+    vrange().args(["run", "--malloc", "none"]).args(arguments).output().expect("the command starts")
 }
 
 #[track_caller]
@@ -37,6 +35,8 @@ fn a_program_runs_with_its_arguments_environment_and_exit_code() {
         .args([
             "run",
             "--paired",
+            "--malloc",
+            "none",
             "--",
             "sh",
             "-c",
@@ -50,7 +50,7 @@ fn a_program_runs_with_its_arguments_environment_and_exit_code() {
     assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
     let said = stdout(&output);
     assert!(said.starts_with("a --b paired /") && said.ends_with("/libvrange_preload.so\n"), "{said}");
-    let output = run(&["run", "sh", "-c", "echo $VRANGE_MODE"]);
+    let output = run_plain(&["sh", "-c", "echo $VRANGE_MODE"]);
     assert_eq!(stdout(&output), "implicit\n");
 }
 
@@ -61,7 +61,7 @@ fn what_the_user_preloads_is_kept() {
     }
     let libc = "libc.so.6";
     let output = vrange()
-        .args(["run", "sh", "-c", "echo $LD_PRELOAD"])
+        .args(["run", "--malloc", "none", "sh", "-c", "echo $LD_PRELOAD"])
         .env("LD_PRELOAD", libc)
         .output()
         .expect("the command starts");
@@ -75,7 +75,7 @@ fn the_advice_is_known_in_the_program_and_its_children() {
         return skipped("needs libvrange_preload.so and /usr/bin/python3");
     }
     let script = "import mmap; m = mmap.mmap(-1, 8192, flags=mmap.MAP_PRIVATE|mmap.MAP_ANONYMOUS); m.madvise(5); print('known')";
-    let output = run(&["run", "sh", "-c", &format!("/usr/bin/python3 -c \"{script}\"")]);
+    let output = run_plain(&["sh", "-c", &format!("/usr/bin/python3 -c \"{script}\"")]);
     assert_eq!(stdout(&output), "known\n", "{}", stderr(&output));
     let plain = Command::new("/usr/bin/python3").args(["-c", script]).output().expect("python");
     assert!(!plain.status.success(), "a stock kernel knows the advice?");
@@ -83,16 +83,11 @@ fn the_advice_is_known_in_the_program_and_its_children() {
 
 #[test]
 fn a_program_that_is_not_there_is_said_not_to_be() {
-    if is_built() {
-        refused(&run(&["run", "no-such-program-anywhere"]), 127, "no program no-such-program-anywhere");
-    }
+    refused(&run(&["run", "no-such-program-anywhere"]), 127, "no program no-such-program-anywhere");
 }
 
 #[test]
 fn a_static_program_is_refused() {
-    if !is_built() {
-        return;
-    }
     let folder = tempfile::tempdir().expect("a directory");
     let (source, program) = (folder.path().join("static.c"), folder.path().join("static"));
     fs::write(&source, "#include <stdio.h>\nint main(void) { return puts(\"ran\") < 0; }\n").expect("a file");
@@ -126,19 +121,51 @@ fn a_program_with_other_rights_is_refused() {
     refused(&output, 126, "set-user-ID");
     // The control: the same program without the right runs.
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("to be made plain");
-    let output = vrange().arg("run").arg(&program).arg("ran").output().expect("the command starts");
+    let output = run_plain(&[program.to_str().expect("UTF-8"), "ran"]);
     assert_eq!(stdout(&output), "ran\n", "{}", stderr(&output));
 }
 
 #[test]
 fn what_is_no_program_is_refused() {
-    if !is_built() {
-        return;
-    }
     let folder = tempfile::tempdir().expect("a directory");
     let file = folder.path().join("file");
     fs::write(&file, "echo ran\n").expect("a file");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("to be made executable");
     let output = vrange().arg("run").arg(&file).output().expect("the command starts");
     refused(&output, 126, "is not a program");
+}
+
+/// Only glibc's dynamic linker is asked what it would load; another might run the program instead.
+#[test]
+fn a_program_for_another_c_library_is_refused() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let (linker, source) = (folder.path().join("ld-other.so.1"), folder.path().join("program.c"));
+    fs::write(&source, "#include <stdio.h>\nint main(void) { return puts(\"ran\") < 0; }\n").expect("a file");
+    let library = Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&linker, &source]).status();
+    let program = folder.path().join("program");
+    let linked = Command::new("cc")
+        .arg(format!("-Wl,--dynamic-linker={}", linker.display()))
+        .arg("-o")
+        .args([&program, &source])
+        .status();
+    if ![library, linked].into_iter().all(|status| status.is_ok_and(|status| status.success())) {
+        return skipped("no C program can be compiled here");
+    }
+    for malloc in ["auto", "none"] {
+        let start = || vrange().args(["run", "--malloc", malloc]).arg(&program).output();
+        refused(&start().expect("the command starts"), 126, "is linked with another C library than glibc");
+        fs::rename(&linker, folder.path().join("away")).expect("to be moved");
+        refused(&start().expect("the command starts"), 126, "ld-other.so.1, which is not there");
+        fs::rename(folder.path().join("away"), &linker).expect("to be moved back");
+    }
+}
+
+#[test]
+fn a_script_that_interprets_itself_is_refused() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let script = folder.path().join("script");
+    fs::write(&script, format!("#!{}\n", script.display())).expect("a file");
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("to be made executable");
+    let output = vrange().arg("run").arg(&script).output().expect("the command starts");
+    refused(&output, 126, "more interpreters than the kernel follows");
 }

@@ -25,6 +25,11 @@ fn arguments_that_make_no_sense_are_usage_errors() {
     fails(&["demo", "--memory", "99999999999T"], 2, "larger than any memory");
     fails(&["bench", "nothing"], 2, "nothing");
     fails(&["demo", "--frobnicate"], 2, "--frobnicate");
+    fails(&["run", "--malloc", "hoard", "sh"], 2, "auto, tcmalloc, jemalloc, mimalloc, none");
+    fails(&["run", "--decay", "soon", "sh"], 2, "expected a number of seconds such as 10 or 0.5");
+    fails(&["run", "--decay", "NaN", "sh"], 2, "expected a number of seconds");
+    fails(&["run", "--decay", "-1", "sh"], 2, "cannot be negative");
+    fails(&["run", "--limit", "12Q", "sh"], 2, "unknown unit");
 }
 
 #[test]

@@ -4,18 +4,48 @@ use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
 
-const NAME: &str = "libvrange_preload.so";
+/// The libraries that can be preloaded: one of them into a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Library {
+    /// The advice, and hooks for an allocator that the program has.
+    Preload,
+    /// The same, and an allocator of its own.
+    Mimalloc,
+}
+
+impl Library {
+    /// Both, for whoever looks for either.
+    pub(super) const ALL: [Self; 2] = [Self::Preload, Self::Mimalloc];
+
+    /// The name of the file.
+    pub(super) fn file_name(self) -> &'static str {
+        match self {
+            Self::Preload => "libvrange_preload.so",
+            Self::Mimalloc => "libvrange_mimalloc.so",
+        }
+    }
+
+    fn package(self) -> &'static str {
+        match self {
+            Self::Preload => "vrange-preload",
+            Self::Mimalloc => "vrange-mimalloc",
+        }
+    }
+}
 
 /// Looks where it lies beside this command: installed (`bin/` and `lib/`), or built (the same folder).
-pub(crate) fn find() -> Result<PathBuf, Failure> {
+pub(crate) fn find(library: Library) -> Result<PathBuf, Failure> {
+    let name = library.file_name();
     let command = std::env::current_exe()
         .map_err(|error| Failure::io("finding", "the path of this command", &error))?;
     let folder = command.parent().unwrap_or(Path::new("/"));
-    let mut places = ["../lib", ".", "deps"].into_iter().map(|place| folder.join(place).join(NAME));
+    let mut places = ["../lib", ".", "deps"].into_iter().map(|place| folder.join(place).join(name));
     let found = places.find_map(|place| place.canonicalize().ok());
     let library = found.ok_or_else(|| {
-        Failure::run(format!("{NAME} is neither in {0} nor in {0}/../lib", folder.display()))
-            .hint("install it with `cargo xtask install --prefix DIR`, or build it with `cargo build -p vrange-preload`")
+        Failure::run(format!("{name} is neither in {0} nor in {0}/../lib", folder.display())).hint(format!(
+            "install it with `cargo xtask install --prefix DIR`, or build it with `cargo build -p {}`",
+            library.package()
+        ))
     })?;
     // The list in which it will stand is divided by these.
     if library.to_string_lossy().contains([' ', ':']) {

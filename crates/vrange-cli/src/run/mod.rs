@@ -1,7 +1,13 @@
 //! `vrange run`: a program as it is, with the library before libc.
 
+mod allocator;
+mod environment;
 pub(crate) mod library;
+mod loaded;
+mod preload;
 mod program;
+mod setup;
+mod symbols;
 
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
@@ -11,29 +17,32 @@ use crate::failure::Failure;
 
 /// The dynamic linker loads what stands in it before everything else.
 pub(crate) const PRELOAD: &str = "LD_PRELOAD";
-const MODE: &str = "VRANGE_MODE";
 
 /// Becomes the program. Returns only if that fails.
 ///
 /// # Errors
 /// There is no such program, it cannot be run, or it would run without the library: a program that is statically linked, that
-/// runs with other rights than ours, or that was made for another kind of machine.
+/// runs with other rights than ours, or that was made for another kind of machine or C library. Or it would run without the
+/// allocator that was asked for.
 pub(crate) fn run(options: &RunOptions) -> Result<(), Failure> {
-    let library = library::find()?;
     let path = program::find(&options.command)?;
-    program::check(&path)?;
-    let mut preload = library.into_os_string();
-    // What the user has preloaded himself comes after.
-    if let Some(others) = std::env::var_os(PRELOAD).filter(|others| !others.is_empty()) {
-        preload.push(":");
-        preload.push(others);
+    let program = program::check(&path)?;
+    let others = preload::Preload::read(&std::env::var_os(PRELOAD).unwrap_or_default());
+    let setup = setup::choose(options.malloc, &program, &others)?;
+    let library = library::find(setup.library)?.into_os_string();
+    let preload = match setup.brought {
+        Some(brought) => others.after([library, brought.into()]),
+        None => others.after([library]),
+    };
+    let malloc_conf = std::env::var_os(environment::MALLOC_CONF).unwrap_or_default();
+    if let Some(warning) = &setup.warning {
+        eprintln!("warning: {warning}");
     }
-    let mode = if options.paired { "paired" } else { "implicit" };
     let error = Command::new(&path)
         .arg0(&options.command)
         .args(&options.arguments)
         .env(PRELOAD, preload)
-        .env(MODE, mode)
+        .envs(environment::variables(options, &setup, &malloc_conf))
         .exec();
     Err(Failure::cannot_run(format!("cannot run {}: {error}", path.display())))
 }

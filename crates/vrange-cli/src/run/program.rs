@@ -8,10 +8,11 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use object::Endianness;
-use object::elf::{ELFCLASS64, FileHeader64, PT_INTERP};
+use object::elf::{ELFCLASS64, FileHeader64};
 use object::read::elf::{FileHeader as _, ProgramHeader as _};
 use rustix::process::{getegid, geteuid};
 
+use super::symbols::Symbols;
 use crate::failure::Failure;
 
 /// Interpreters of interpreters, as far as the kernel follows them.
@@ -26,6 +27,15 @@ const MACHINE: u16 = object::elf::EM_X86_64;
 #[cfg(target_arch = "aarch64")]
 const MACHINE: u16 = object::elf::EM_AARCH64;
 
+/// What really runs: a program that the dynamic linker will load the library into.
+#[derive(Debug)]
+pub(super) struct Program {
+    /// The program itself, or the one that interprets a script, without symbolic links.
+    pub(super) file: PathBuf,
+    /// The dynamic linker that it names.
+    pub(super) linker: PathBuf,
+}
+
 /// The file that a shell would run for this name.
 pub(super) fn find(name: &OsStr) -> Result<PathBuf, Failure> {
     which::which(name).map_err(|_| {
@@ -35,16 +45,16 @@ pub(super) fn find(name: &OsStr) -> Result<PathBuf, Failure> {
 }
 
 /// Is the program, and whatever interprets it, one that the dynamic linker will load the library into?
-pub(super) fn check(path: &Path) -> Result<(), Failure> {
-    let mut path = path.to_owned();
-    for _ in 0..INTERPRETERS_MAX {
-        check_rights(&path)?;
-        match interpreter_of(&path)? {
-            Some(interpreter) => path = interpreter,
-            None => return check_dynamic(&path),
+pub(super) fn check(path: &Path) -> Result<Program, Failure> {
+    let mut current = path.to_owned();
+    for _ in 0..=INTERPRETERS_MAX {
+        check_rights(&current)?;
+        match interpreter_of(&current)? {
+            Some(interpreter) => current = interpreter,
+            None => return check_dynamic(&current),
         }
     }
-    Ok(())
+    Err(Failure::cannot_run(format!("{} has more interpreters than the kernel follows", path.display())))
 }
 
 fn refused(path: &Path, why: &str, hint: &str) -> Failure {
@@ -93,10 +103,15 @@ fn interpreter_in(first: &[u8]) -> Option<PathBuf> {
 }
 
 /// Does the dynamic linker run it, and can it load this library?
-fn check_dynamic(path: &Path) -> Result<(), Failure> {
+fn check_dynamic(path: &Path) -> Result<Program, Failure> {
     let data = fs::read(path).map_err(|error| cannot_read(path, &error))?;
     match kind(&data) {
-        Kind::Dynamic => Ok(()),
+        Kind::Dynamic { linker } => {
+            let linker = PathBuf::from(OsStr::from_bytes(linker));
+            check_linker(path, &linker)?;
+            let file = path.canonicalize().map_err(|error| cannot_read(path, &error))?;
+            Ok(Program { file, linker })
+        }
         Kind::Static => Err(refused(
             path,
             "is statically linked",
@@ -111,15 +126,29 @@ fn check_dynamic(path: &Path) -> Result<(), Failure> {
     }
 }
 
+/// The library needs glibc, and only glibc's dynamic linker lists what it would load: musl's would run the program instead.
+fn check_linker(path: &Path, linker: &Path) -> Result<(), Failure> {
+    if !linker.exists() {
+        let what = format!("needs the dynamic linker {}, which is not there", linker.display());
+        return Err(refused(path, &what, "use a build for this system"));
+    }
+    if !Symbols::of_library(linker)?.exports("_rtld_global") {
+        let what =
+            format!("is linked with another C library than glibc (its linker is {})", linker.display());
+        return Err(refused(path, &what, "use a build for glibc"));
+    }
+    Ok(())
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Dynamic,
+enum Kind<'data> {
+    Dynamic { linker: &'data [u8] },
     Static,
     OtherMachine,
     NoProgram,
 }
 
-fn kind(data: &[u8]) -> Kind {
+fn kind(data: &[u8]) -> Kind<'_> {
     if !data.starts_with(b"\x7fELF") {
         return Kind::NoProgram;
     }
@@ -132,12 +161,17 @@ fn kind(data: &[u8]) -> Kind {
         return Kind::OtherMachine;
     }
     let Ok(segments) = header.program_headers(endian, data) else { return Kind::NoProgram };
-    let has_linker = segments.iter().any(|segment| segment.p_type(endian) == PT_INTERP);
-    if has_linker { Kind::Dynamic } else { Kind::Static }
+    match segments.iter().find_map(|segment| segment.interpreter(endian, data).transpose()) {
+        Some(Ok(linker)) => Kind::Dynamic { linker },
+        Some(Err(_)) => Kind::NoProgram,
+        None => Kind::Static,
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use object::elf::PT_INTERP;
+
     use super::*;
 
     #[test]
@@ -156,7 +190,8 @@ mod tests {
     #[test]
     fn programs_are_told_apart() {
         let this = fs::read(std::env::current_exe().expect("a path")).expect("this test program");
-        assert_eq!(kind(&this), Kind::Dynamic);
+        let Kind::Dynamic { linker } = kind(&this) else { panic!("{:?}", kind(&this)) };
+        assert!(linker.starts_with(b"/") && !linker.contains(&0), "{}", linker.escape_ascii());
         let mut other = this.clone();
         other[18..20].copy_from_slice(&object::elf::EM_S390.to_le_bytes());
         assert_eq!(kind(&other), Kind::OtherMachine);

@@ -18,6 +18,18 @@ pub(crate) fn run(arguments: &[&str]) -> Output {
     vrange().args(arguments).output().expect("the command starts")
 }
 
+/// Are the libraries where `vrange run` looks for them? Cargo builds them with the whole workspace. Says so if they are not.
+pub(crate) fn are_built(libraries: &[&str]) -> bool {
+    let folder = Path::new(env!("CARGO_BIN_EXE_vrange")).parent().expect("a folder");
+    let is_there =
+        |library: &str| folder.join(library).exists() || folder.join("deps").join(library).exists();
+    let missing = libraries.iter().find(|library| !is_there(library));
+    if let Some(library) = missing {
+        vrange_testing::skipped(&format!("{library} is not built; run `cargo test --workspace`"));
+    }
+    missing.is_none()
+}
+
 /// Standard output as text.
 pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()

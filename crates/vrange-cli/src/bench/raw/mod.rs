@@ -21,7 +21,8 @@ use crate::command_line::RawBenchOptions;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::output;
-use crate::run::{PRELOAD, library};
+use crate::run::PRELOAD;
+use crate::run::library::{self, Library};
 use at_once::AtOnce;
 use op::Op;
 use ours::Ours;
@@ -78,7 +79,7 @@ pub(crate) fn run(options: &RawBenchOptions) -> Result<(), Failure> {
 
 /// Starts this command again with the library. Returns only if there is no library, which is told, or that fails.
 fn preload(options: &RawBenchOptions) -> Result<bool, Failure> {
-    let library = match library::find() {
+    let library = match library::find(Library::Preload) {
         Ok(library) => library,
         Err(failure) => {
             eprint!("the calls of the preloaded library are not measured: {}", failure.report());
