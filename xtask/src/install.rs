@@ -12,7 +12,7 @@ use crate::command::CommandExt;
 use crate::header::HEADER;
 use crate::workspace::Workspace;
 
-const PACKAGES: &[&str] = &["vrange-cli", "vrange-capi", "vrange-preload"];
+const PACKAGES: &[&str] = &["vrange-cli", "vrange-capi", "vrange-preload", "vrange-mimalloc"];
 const MANUAL: &str = "crates/vrange-capi/man";
 /// What a program that was linked with the library asks for; `crates/vrange-capi/build.rs` writes it into the library.
 const SONAME: &str = "libvrange.so.0";
@@ -53,7 +53,9 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     place.link(library.trim_start_matches("lib/"), &format!("lib/{SONAME}"))?;
     place.link(SONAME, "lib/libvrange.so")?;
     place.file(&built.join("libvrange_capi.a"), "lib/libvrange.a")?;
-    place.program(&built.join("libvrange_preload.so"), "lib/libvrange_preload.so")?;
+    for preloaded in ["libvrange_preload.so", "libvrange_mimalloc.so"] {
+        place.program(&built.join(preloaded), &format!("lib/{preloaded}"))?;
+    }
     place.file(&source(HEADER), "include/vrange.h")?;
     place.text(&pkg_config(&options.prefix), "lib/pkgconfig/vrange.pc")?;
     for document in ["README.md", "CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT"] {

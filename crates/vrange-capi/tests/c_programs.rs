@@ -227,10 +227,14 @@ fn the_manual_has_no_mistakes() {
     }
 }
 
-/// The command that was installed finds the library that was installed.
+/// The command that was installed finds the libraries that were installed.
 #[test]
 fn the_installed_command_runs_programs() {
-    let mut command = Command::new(installed().path("bin/vrange"));
-    let said = run(command.args(["run", "--", "/bin/sh", "-c", "echo $LD_PRELOAD"]));
-    assert_eq!(said.trim_end(), installed().path("lib/libvrange_preload.so").to_string_lossy());
+    for (malloc, library) in [("none", "lib/libvrange_preload.so"), ("mimalloc", "lib/libvrange_mimalloc.so")]
+    {
+        let mut command = Command::new(installed().path("bin/vrange"));
+        command.env_remove("LD_PRELOAD");
+        let said = run(command.args(["run", "--malloc", malloc, "--", "/bin/sh", "-c", "echo $LD_PRELOAD"]));
+        assert_eq!(said.trim_end(), installed().path(library).to_string_lossy());
+    }
 }
