@@ -67,11 +67,11 @@ pub unsafe fn take(start: *mut u8, bytes: usize) -> bool {
     if !is_on() {
         return false;
     }
-    let call = Call::begin();
+    let call = Call::begin_taking(start, bytes);
     let mut lost_pages = 0;
     // SAFETY: passed on from the caller. Memory that was adopted when it was given can be taken back always.
     let _ = unsafe { raw::unmark_each(start, bytes, |_| lost_pages += 1) };
-    call.took(bytes, lost_pages, 0);
+    call.took(lost_pages, 0);
     lost_pages * PAGE_BYTES == bytes
 }
 
@@ -83,7 +83,7 @@ pub unsafe fn take_zeroed(start: *mut u8, bytes: usize) {
     if !is_on() {
         return;
     }
-    let call = Call::begin();
+    let call = Call::begin_taking(start, bytes);
     let pages = bytes / PAGE_BYTES;
     let zeroed = if pages <= SMALL_PAGES {
         // SAFETY: passed on from the caller.
@@ -92,7 +92,7 @@ pub unsafe fn take_zeroed(start: *mut u8, bytes: usize) {
         // SAFETY: passed on from the caller.
         unsafe { raw::unmark_zeroed(start, bytes) }.unwrap_or(0)
     };
-    call.took(bytes, pages - zeroed, zeroed);
+    call.took(pages - zeroed, zeroed);
 }
 
 /// As [`raw::unmark_zeroed`], without a look at the page table: as a rule, all of so small a piece was in use. Returns how many pages

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use vrange::raw;
+use vrange::raw::{self, Mark};
 use vrange_os::clock;
 
 use crate::PAGE_BYTES;
@@ -73,12 +73,26 @@ fn add(count: &AtomicU64, number: usize) {
 /// A call of a hook, which is timed if anything is counted.
 pub(crate) struct Call {
     begin: Option<u64>,
+    marked_pages: usize,
 }
 
 impl Call {
     #[inline]
     pub(crate) fn begin() -> Self {
-        Self { begin: ON.load(Ordering::Relaxed).then(clock::ticks) } // Relaxed: see `turn_on`.
+        // Relaxed: see `turn_on`.
+        Self { begin: ON.load(Ordering::Relaxed).then(clock::ticks), marked_pages: 0 }
+    }
+
+    /// The same for memory that is taken back. Allocators also take what they never gave, which does not count.
+    #[inline]
+    pub(crate) fn begin_taking(start: *mut u8, bytes: usize) -> Self {
+        // Relaxed: see `turn_on`.
+        if !ON.load(Ordering::Relaxed) {
+            return Self { begin: None, marked_pages: 0 };
+        }
+        let mut marked_pages = 0;
+        let _ = raw::query(start, bytes, |_, mark| marked_pages += usize::from(mark != Mark::None));
+        Self { begin: Some(clock::ticks()), marked_pages }
     }
 
     #[inline]
@@ -90,9 +104,9 @@ impl Call {
     }
 
     #[inline]
-    pub(crate) fn took(self, bytes: usize, lost_pages: usize, zeroed_pages: usize) {
+    pub(crate) fn took(self, lost_pages: usize, zeroed_pages: usize) {
         if let Some(begin) = self.begin {
-            add(&COUNTS.taken_bytes, bytes);
+            add(&COUNTS.taken_bytes, self.marked_pages * PAGE_BYTES);
             add(&COUNTS.lost_bytes, lost_pages * PAGE_BYTES);
             add(&COUNTS.zeroed_bytes, zeroed_pages * PAGE_BYTES);
             end(begin);
@@ -106,12 +120,15 @@ fn end(begin: u64) {
     COUNTS.ticks.fetch_add(clock::ticks().wrapping_sub(begin), Ordering::Relaxed);
 }
 
-/// What has become of this process's free memory, as text, if there was any. No system call.
+/// Processes that freed less are not told of: of a shell script that would be most.
+const WORTH_TELLING_BYTES: u64 = 1 << 20;
+
+/// What has become of this process's free memory, as text, if there was some. No system call.
 pub fn text() -> Option<String> {
     let (started, started_ticks) = BEGIN.get()?;
     let value = |count: &AtomicU64| count.load(Ordering::Relaxed); // Relaxed: see `Counts`.
     let (given, refused) = (value(&COUNTS.given_bytes), value(&COUNTS.refused_bytes));
-    if given + refused == 0 || value(&PROCESS) != u64::from(std::process::id()) {
+    if given + refused < WORTH_TELLING_BYTES || value(&PROCESS) != u64::from(std::process::id()) {
         return None;
     }
     let (taken, lost) = (value(&COUNTS.taken_bytes), value(&COUNTS.lost_bytes));
@@ -149,7 +166,9 @@ mod tests {
         assert_eq!(text(), None, "nothing was counted before");
         Call::begin().gave(3 << 20, true);
         Call::begin().gave(1 << 20, false);
-        Call::begin().took(2 << 20, 100, 7);
+        let mut taking = Call::begin();
+        taking.marked_pages = 512;
+        taking.took(100, 7);
         let told = text().expect("something was given");
         let has = |what: &str, number: &str| {
             told.lines().any(|line| line.trim().starts_with(what) && line.contains(number))
