@@ -211,7 +211,7 @@ fn the_manual_has_no_mistakes() {
     if !is_there("groff") {
         return;
     }
-    let pages: Vec<_> = ["share/man/man1", "share/man/man3"]
+    let pages: Vec<_> = ["share/man/man1", "share/man/man3", "share/man/man7"]
         .into_iter()
         .flat_map(|folder| installed().list(folder).into_iter().map(move |page| format!("{folder}/{page}")))
         .collect();
