@@ -3,7 +3,7 @@
 use std::ptr::null_mut;
 use std::time::{Duration, Instant};
 
-use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
+use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap_anonymous, mprotect, munmap};
 use vrange::raw::{self, Mark};
 use vrange_os::linux::page_out;
 use vrange_os::{PAGE_BYTES, Span};
@@ -42,7 +42,11 @@ impl Mapping {
         let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | flags);
         // SAFETY: never over memory in use.
         let base = unsafe { mmap_anonymous(base.cast(), pages * PAGE_BYTES, protection, flags) };
-        Self { base: base.expect("address space").cast(), pages }
+        let base = base.expect("address space");
+        // Pages that were never written to are counted. Where the kernel has no huge pages it refuses.
+        // SAFETY: changes no contents.
+        let _ = unsafe { madvise(base, pages * PAGE_BYTES, Advice::LinuxNoHugepage) };
+        Self { base: base.cast(), pages }
     }
 
     pub(crate) fn adopt(&self) {
