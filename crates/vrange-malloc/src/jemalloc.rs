@@ -12,14 +12,14 @@
 //! Where the kernel does not overcommit (`vm.overcommit_memory=2`), jemalloc maps new memory without access, and `commit` is to change
 //! that. Such pages were never given, so by that they are told.
 //!
-//! Hooks are per arena. Those of all arenas that there can be without the program's doing are set at once; arenas that the program
-//! makes (`arenas.create`) are found later, [by the reclaimer](vrange::raw::set_housekeeping). Allocations of 8 MiB and more would
+//! Hooks are per arena. Those of the first arenas are set at once; arenas that jemalloc makes later, for further threads, or the program
+//! (`arenas.create`), are found [by the reclaimer](vrange::raw::set_housekeeping). Allocations of 8 MiB and more would
 //! use one more arena, made later: `oversize_threshold:0` in `MALLOC_CONF` keeps them out of it.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use std::fmt;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use vrange::raw::{self, Mark};
 
@@ -85,9 +85,10 @@ struct Installed {
     ours: ExtentHooks,
 }
 
+/// So many arenas are made at once, to be hooked from the beginning: each takes 90 KiB. jemalloc can make four for each processor.
+const ARENAS_MADE: c_uint = 16;
+
 static INSTALLED: OnceLock<Installed> = OnceLock::new();
-/// Arenas below this number were seen. Relaxed: whoever sets hooks of one twice does no harm.
-static ARENAS_SEEN: AtomicUsize = AtomicUsize::new(0);
 /// Does the kernel promise more memory than there is? Relaxed: read before the first hook is set.
 static OVERCOMMITS: AtomicBool = AtomicBool::new(true);
 
@@ -128,7 +129,7 @@ pub unsafe fn install(mallctl: Mallctl) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Sets the hooks of arenas that were made since the last time.
+/// Sets the hooks of the first arenas, and of those that were made since the last time.
 fn hook_new_arenas() {
     let Some(installed) = INSTALLED.get() else { return };
     let mut arenas: c_uint = 0;
@@ -136,16 +137,22 @@ fn hook_new_arenas() {
     if unsafe { ask(installed.mallctl, "arenas.narenas", &mut arenas) }.is_err() {
         return;
     }
-    let arenas = arenas as usize;
-    for arena in ARENAS_SEEN.load(Ordering::Relaxed)..arenas {
-        // Relaxed: see `ARENAS_SEEN`.
-        hook_arena(installed, arena);
+    for arena in 0..arenas {
+        if arena < ARENAS_MADE || is_made(installed, arena) {
+            hook_arena(installed, arena);
+        }
     }
-    ARENAS_SEEN.store(arenas, Ordering::Relaxed); // Relaxed: see `ARENAS_SEEN`.
 }
 
-/// Sets the hooks of an arena, unless the program has set its own.
-fn hook_arena(installed: &Installed, arena: usize) {
+/// Is the arena in use? jemalloc makes one when a thread first needs it; to set its hooks makes it, too.
+fn is_made(installed: &Installed, arena: c_uint) -> bool {
+    let mut decay_ms = 0isize;
+    // SAFETY: as promised when it was installed.
+    unsafe { ask(installed.mallctl, &format!("arena.{arena}.dirty_decay_ms"), &mut decay_ms) }.is_ok()
+}
+
+/// Sets the hooks of an arena, unless that was done, or the program has set its own.
+fn hook_arena(installed: &Installed, arena: c_uint) {
     let name = format!("arena.{arena}.extent_hooks");
     let mut found: *mut ExtentHooks = std::ptr::null_mut();
     // SAFETY: as promised when it was installed.
