@@ -3,13 +3,9 @@
 use std::alloc::{GlobalAlloc, Layout};
 
 use libmimalloc_sys::{mi_free, mi_malloc_aligned, mi_realloc_aligned, mi_zalloc_aligned};
-use vrange::raw;
 use vrange_malloc::Settings;
 
 use crate::arena;
-
-/// Allocations of this size and more have the reclaimer started. Smaller ones are as fast as mimalloc's.
-const LARGE_BYTES: usize = 128 << 10;
 
 /// mimalloc, whose free memory is volatile.
 ///
@@ -20,9 +16,9 @@ const LARGE_BYTES: usize = 128 << 10;
 /// # assert_eq!(block[1 << 19], 1);
 /// ```
 ///
-/// Before `main` it reserves address space (as much as the machine has memory, 16 GiB at most). The first allocation of 128 KiB or more
-/// starts the reclaimer's thread; until then, and in a program that never makes one, free memory is given back in mimalloc's own way. In
-/// a child made by `fork` the same begins anew.
+/// Before `main` it reserves address space, as much as the machine has memory (64 GiB at most). The reclaimer's thread is started by the
+/// first allocation of 128 KiB or more, or the first that follows when mimalloc has had nothing to do with some memory; that memory is
+/// given back at once. In a child made by `fork` the same begins anew.
 ///
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Mimalloc;
@@ -39,27 +35,13 @@ extern "C" fn load() {
 #[unsafe(link_section = ".init_array")]
 static LOAD: extern "C" fn() = load;
 
-/// Outside of mimalloc, where a thread can be started.
-#[inline]
-fn after(bytes: usize) {
-    if bytes >= LARGE_BYTES && !raw::is_prepared() {
-        prepare();
-    }
-}
-
-#[cold]
-fn prepare() {
-    // What it allocates is small, so this does not come here again. A failure leaves mimalloc as it is.
-    let _ = raw::prepare();
-}
-
 // SAFETY: mimalloc's own functions, which take any alignment that is a power of two, and any size; blocks of one come back to the others.
 unsafe impl GlobalAlloc for Mimalloc {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: any size and alignment will do.
         let block = unsafe { mi_malloc_aligned(layout.size(), layout.align()) };
-        after(layout.size());
+        arena::allocated(layout.size());
         block.cast()
     }
 
@@ -67,7 +49,7 @@ unsafe impl GlobalAlloc for Mimalloc {
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: as above.
         let block = unsafe { mi_zalloc_aligned(layout.size(), layout.align()) };
-        after(layout.size());
+        arena::allocated(layout.size());
         block.cast()
     }
 
@@ -81,7 +63,7 @@ unsafe impl GlobalAlloc for Mimalloc {
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
         // SAFETY: as above.
         let block = unsafe { mi_realloc_aligned(block.cast(), bytes, layout.align()) };
-        after(bytes);
+        arena::allocated(bytes);
         block.cast()
     }
 }

@@ -13,7 +13,8 @@
 //!
 //! mimalloc asks a callback to commit and decommit parts of its arenas, and its arenas lie in memory of ours:
 //!
-//! * They are reserved when the program starts, before mimalloc makes one of its own, and more of them before they are full.
+//! * They are reserved when the program starts, before mimalloc makes one of its own, and more of them before they are full. What was
+//!   never used of them cannot be accessed.
 //! * `purge_delay` becomes 0: what is free is marked at once, since that costs nothing. (`MIMALLOC_PURGE_DELAY` still decides.)
 //! * `page_commit_on_demand` is off whatever the environment says: with it, mimalloc would commit pages of its own past the callback, and
 //!   live data would stay marked.
@@ -25,6 +26,7 @@
 
 mod arena;
 mod global;
+mod reservation;
 
-pub use arena::start;
+pub use arena::{allocated, start};
 pub use global::Mimalloc;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use vrange::raw;
 
 use crate::PAGE_BYTES;
-use crate::report::{self, Call};
+use crate::report::Call;
 
 /// Up to so many pages are set to zero without asking which of them are there.
 const SMALL_PAGES: usize = 16;
@@ -46,6 +46,7 @@ pub unsafe fn give(start: *mut u8, bytes: usize) -> bool {
             // SAFETY: passed on from the caller: the allocator says so before it unmaps any of it, and the program has no business with
             // memory that it has freed. A failure is one of the mark, too.
             let _ = unsafe { raw::adopt(start, bytes) };
+            raw::close_to_merging(start, bytes);
         }
         // SAFETY: passed on from the caller.
         let marked = unsafe { raw::try_mark(start, bytes) };
@@ -115,17 +116,18 @@ unsafe fn take_small_zeroed(start: *mut u8, pages: usize) -> usize {
     pages - lost.count_ones() as usize
 }
 
+/// Gives memory back in the ordinary way, `madvise(MADV_DONTNEED)`, for who has no way of his own. Returns whether that could be done.
+///
+/// # Safety
+/// Nobody wants the contents.
+pub unsafe fn give_back(start: *mut u8, bytes: usize) -> bool {
+    // SAFETY: passed on from the caller.
+    unsafe { rustix::mm::madvise(start.cast(), bytes, rustix::mm::Advice::LinuxDontNeed) }.is_ok()
+}
+
 /// The memory is about to be unmapped: nothing of what was noted of it is left.
 pub fn forget(start: *mut u8, bytes: usize) {
     if is_on() {
         let _ = raw::forget(start, bytes);
-    }
-}
-
-/// Forgets what was counted, in a child made by `fork`, and gives it a reclaimer. Not to be called from inside an allocator.
-pub fn enter_child() {
-    if is_on() {
-        report::reset();
-        let _ = raw::prepare();
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! * `decommit` gives memory, and says false, which means success.
 //! * `commit` takes it back. jemalloc believes that what was decommitted is zero afterwards, so what survived is set to zero.
-//! * `dalloc` declines: memory is kept for reuse, and decommitted.
+//! * There is no `dalloc`: memory is kept for reuse, and decommitted.
 //! * `destroy` forgets.
 //! * `purge_lazy` stays what it is, an immediate `MADV_FREE`: no call follows when the memory is used again, so nothing may be deferred. It
 //!   is not used as long as `muzzy_decay_ms` is 0.
@@ -114,10 +114,9 @@ pub unsafe fn install(mallctl: Mallctl) -> Result<(), Refused> {
     let own_address = own.addr();
     // SAFETY: jemalloc's own structure, which lives as long as it does.
     let own = unsafe { *own };
-    // jemalloc has decided by the same how to map memory. Relaxed: see there.
-    OVERCOMMITS.store(crate::kernel_overcommits(), Ordering::Relaxed);
+    OVERCOMMITS.store(overcommits(), Ordering::Relaxed); // Relaxed: see there.
     let ours = ExtentHooks {
-        dalloc: Some(dalloc),
+        dalloc: None,
         destroy: Some(destroy),
         commit: Some(commit),
         decommit: Some(decommit),
@@ -127,6 +126,12 @@ pub unsafe fn install(mallctl: Mallctl) -> Result<(), Refused> {
     hook_new_arenas();
     raw::set_housekeeping(hook_new_arenas);
     Ok(())
+}
+
+/// How jemalloc maps memory depends on this (`os_overcommits_proc`): without the file it takes the kernel for one that does not.
+fn overcommits() -> bool {
+    let text = std::fs::read("/proc/sys/vm/overcommit_memory").unwrap_or_default();
+    matches!(text.first(), Some(b'0' | b'1'))
 }
 
 /// Sets the hooks of the first arenas, and of those that were made since the last time.
@@ -163,17 +168,26 @@ fn hook_arena(installed: &Installed, arena: c_uint) {
         return;
     }
     let Ok(name) = CString::new(name) else { return };
-    let mut ours = std::ptr::from_ref(&installed.ours).cast_mut();
-    // SAFETY: the value is a pointer to hooks that stay for ever.
-    unsafe {
-        (installed.mallctl)(
-            name.as_ptr(),
-            std::ptr::null_mut(),
-            std::ptr::null_mut(),
-            (&raw mut ours).cast(),
-            size_of_val(&ours),
-        )
+    let exchange = |mut new: *mut ExtentHooks| {
+        let mut old: *mut ExtentHooks = std::ptr::null_mut();
+        let mut bytes = size_of_val(&old);
+        // SAFETY: the values are pointers to hooks that stay: ours for ever, the program's as long as it promised to jemalloc.
+        unsafe {
+            (installed.mallctl)(
+                name.as_ptr(),
+                (&raw mut old).cast(),
+                &raw mut bytes,
+                (&raw mut new).cast(),
+                size_of_val(&new),
+            )
+        };
+        old
     };
+    let old = exchange(std::ptr::from_ref(&installed.ours).cast_mut());
+    if old.addr() != installed.own_address && !old.is_null() {
+        // The program was faster.
+        exchange(old);
+    }
 }
 
 /// Reads a value of jemalloc's.
@@ -189,11 +203,6 @@ unsafe fn ask<T>(mallctl: Mallctl, name: &str, value: &mut T) -> Result<(), Refu
         mallctl(c_name.as_ptr(), (&raw mut *value).cast(), &raw mut bytes, std::ptr::null_mut(), 0)
     };
     if answer == 0 { Ok(()) } else { Err(refused(answer)) }
-}
-
-/// Declines: the memory is kept.
-unsafe extern "C" fn dalloc(_: *mut ExtentHooks, _: *mut u8, _: usize, _: bool, _: c_uint) -> bool {
-    true
 }
 
 /// The memory is unmapped.

@@ -60,8 +60,8 @@ pub(crate) fn turn_on() {
     ON.store(true, Ordering::Relaxed); // Relaxed: before there are other threads.
 }
 
-/// Begins at zero again: in a child.
-pub(crate) fn reset() {
+/// Begins at zero again: in a child made by `fork`.
+pub fn reset() {
     COUNTS.all().into_iter().for_each(|count| count.store(0, Ordering::Relaxed)); // Relaxed: see `Counts`.
     PROCESS.store(std::process::id().into(), Ordering::Relaxed); // Relaxed: as above.
 }

@@ -1,5 +1,6 @@
 //! What a process is to do with its free memory: read from the environment once, when a preloaded library is loaded.
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use vrange::Content;
@@ -38,7 +39,13 @@ impl Settings {
     /// What the environment says. `None`: nothing is to be hooked, as it is where nothing is said and `unasked` is false. What cannot
     /// be understood is told on standard error, and is as if it were not set.
     pub fn read(unasked: bool) -> Option<Self> {
-        Self::from(unasked, |name| std::env::var(name).ok(), |complaint| eprintln!("vrange: {complaint}"))
+        Self::from(
+            unasked,
+            |name| std::env::var(name).ok(),
+            |complaint| {
+                let _ = writeln!(std::io::stderr(), "vrange: {complaint}");
+            },
+        )
     }
 
     fn from(

@@ -29,7 +29,9 @@ pub unsafe fn release(start: *mut u8, bytes: usize, own: Option<Release>) -> boo
     match own {
         // SAFETY: passed on from the caller.
         Some(own) => unsafe { own(start, bytes) },
-        None => false,
+        // It was loaded after the program began.
+        // SAFETY: as above: tcmalloc does not want the contents.
+        None => unsafe { free_memory::give_back(start, bytes) },
     }
 }
 

@@ -9,9 +9,8 @@ mod replace;
 /// Runs before `main`. Whoever preloads this library wants it, unless he says otherwise.
 extern "C" fn load() {
     if let Some(settings) = vrange_malloc::Settings::read(true) {
-        settings.apply();
-        let has_arena = vrange_allocator::start();
-        vrange_preload::allocators::start(&settings, has_arena);
+        vrange_preload::allocators::start(&settings, false);
+        vrange_allocator::start();
     }
 }
 

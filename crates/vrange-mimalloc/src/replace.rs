@@ -1,7 +1,7 @@
 //! libc's functions for memory, by mimalloc: those that glibc's manual names for whoever replaces `malloc` ("Replacing malloc").
 //!
-//! C++'s `operator new` calls `malloc`, and so does glibc itself, through the same names. What libc allocated from inside before this
-//! library was there stays libc's: mimalloc passes over blocks that are not its own.
+//! C++'s `operator new` calls `malloc`, and so does glibc itself, through the same names. Blocks from functions that only glibc has
+//! (`__libc_malloc`) must not be freed by these, as with any allocator that replaces its.
 
 use libc::{c_int, c_void, size_t};
 
@@ -19,9 +19,9 @@ unsafe extern "C" {
     fn mi_malloc_usable_size(block: *const c_void) -> size_t;
 }
 
-/// Exports each as the libc function of the second name.
+/// Exports each as the libc function of the second name. Those that allocate say how much.
 macro_rules! replace {
-    ($($own:ident as $name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)?;)*) => {$(
+    ($($own:ident as $name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)? $(, allocates $bytes:expr)?;)*) => {$(
         /// See `malloc(3)` and `posix_memalign(3)`.
         ///
         /// # Safety
@@ -29,21 +29,25 @@ macro_rules! replace {
         #[unsafe(no_mangle)]
         unsafe extern "C" fn $name($($argument: $type),*) $(-> $result)? {
             // SAFETY: passed on from the program; mimalloc's function has the same contract.
-            unsafe { $own($($argument),*) }
+            let outcome = unsafe { $own($($argument),*) };
+            $(vrange_allocator::allocated($bytes);)?
+            outcome
         }
     )*};
 }
 
 replace! {
-    mi_malloc as malloc(bytes: size_t) -> *mut c_void;
-    mi_calloc as calloc(count: size_t, bytes: size_t) -> *mut c_void;
-    mi_realloc as realloc(block: *mut c_void, bytes: size_t) -> *mut c_void;
-    mi_reallocarray as reallocarray(block: *mut c_void, count: size_t, bytes: size_t) -> *mut c_void;
+    mi_malloc as malloc(bytes: size_t) -> *mut c_void, allocates bytes;
+    mi_calloc as calloc(count: size_t, bytes: size_t) -> *mut c_void, allocates count.saturating_mul(bytes);
+    mi_realloc as realloc(block: *mut c_void, bytes: size_t) -> *mut c_void, allocates bytes;
+    mi_reallocarray as reallocarray(block: *mut c_void, count: size_t, bytes: size_t) -> *mut c_void,
+        allocates count.saturating_mul(bytes);
     mi_free as free(block: *mut c_void);
-    mi_memalign as memalign(alignment: size_t, bytes: size_t) -> *mut c_void;
-    mi_aligned_alloc as aligned_alloc(alignment: size_t, bytes: size_t) -> *mut c_void;
-    mi_posix_memalign as posix_memalign(block: *mut *mut c_void, alignment: size_t, bytes: size_t) -> c_int;
-    mi_valloc as valloc(bytes: size_t) -> *mut c_void;
-    mi_pvalloc as pvalloc(bytes: size_t) -> *mut c_void;
+    mi_memalign as memalign(alignment: size_t, bytes: size_t) -> *mut c_void, allocates bytes;
+    mi_aligned_alloc as aligned_alloc(alignment: size_t, bytes: size_t) -> *mut c_void, allocates bytes;
+    mi_posix_memalign as posix_memalign(block: *mut *mut c_void, alignment: size_t, bytes: size_t) -> c_int,
+        allocates bytes;
+    mi_valloc as valloc(bytes: size_t) -> *mut c_void, allocates bytes;
+    mi_pvalloc as pvalloc(bytes: size_t) -> *mut c_void, allocates bytes;
     mi_malloc_usable_size as malloc_usable_size(block: *const c_void) -> size_t;
 }

@@ -1,40 +1,55 @@
 //! The allocator of the program, hooked: see [`vrange_malloc`].
 
 use std::ffi::c_int;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
 use libc::{c_char, c_void, size_t};
 use vrange::raw;
 use vrange_malloc::{Settings, jemalloc, report, tcmalloc};
 
-use crate::next;
+use crate::{load, next};
 
 /// Where the report goes: a copy of standard error, which programs may close before they are done.
 static REPORT_TO: AtomicI32 = AtomicI32::new(libc::STDERR_FILENO);
+/// Is there an allocator whose hooks need a reclaimer from the beginning?
+static HOOKED: AtomicBool = AtomicBool::new(false);
+/// What that stood for: the program may have closed it, and given the number to a file of its own.
+static REPORT_FILE: AtomicU64 = AtomicU64::new(0);
 /// Copies have a number that programs do not expect to be given.
 const REPORT_DESCRIPTOR_MIN: c_int = 200;
 
 /// Hooks the allocators that are there, if that is asked for. Runs before `main`.
 pub(crate) fn load() {
     if let Some(settings) = Settings::read(false) {
-        start(&settings, false);
+        start(&settings, true);
     }
 }
 
-/// Hooks the allocators that are there, and starts the reclaimer if there is one, or `more` are hooked. Only the first call does anything. Before
-/// `main`, when libraries have been initialized.
-pub fn start(settings: &Settings, more: bool) {
+/// Applies the settings, and hooks the allocators that are there, if the program uses one of them. Only the first call does anything.
+/// Before `main`, when libraries have been initialized.
+pub fn start(settings: &Settings, hook: bool) {
     static STARTED: AtomicBool = AtomicBool::new(false);
     // Relaxed: before there are other threads.
     if STARTED.swap(true, Ordering::Relaxed) {
         return;
     }
+    load::prepare();
     settings.apply();
     if settings.stats {
         report_at_exit();
     }
-    if hook_jemalloc() | next::tcmalloc_release().is_some() | more {
-        // Without a reclaimer the hooks leave everything to the allocator.
+    if hook && (hook_jemalloc() | next::tcmalloc_release().is_some()) {
+        HOOKED.store(true, Ordering::Relaxed); // Relaxed: before there are other threads.
+        // Without a reclaimer the hooks leave everything to the allocator, and inside of it none can be started.
+        let _ = raw::prepare();
+    }
+}
+
+/// In a child made by `fork`, when all handlers have run.
+pub(crate) fn enter_child() {
+    report::reset();
+    // Relaxed: see `start`.
+    if HOOKED.load(Ordering::Relaxed) {
         let _ = raw::prepare();
     }
 }
@@ -50,7 +65,7 @@ fn hook_jemalloc() -> bool {
     match unsafe { jemalloc::install(mallctl) } {
         Ok(()) => true,
         Err(error) => {
-            eprintln!("vrange: jemalloc is not hooked: {error}");
+            crate::complain(&format!("jemalloc is not hooked: {error}"));
             false
         }
     }
@@ -81,24 +96,41 @@ fn report_at_exit() {
     let copy = unsafe { libc::fcntl(libc::STDERR_FILENO, libc::F_DUPFD_CLOEXEC, REPORT_DESCRIPTOR_MIN) };
     if copy >= 0 {
         REPORT_TO.store(copy, Ordering::Relaxed); // Relaxed: before there are other threads.
+        REPORT_FILE.store(file_of(copy), Ordering::Relaxed); // Relaxed: as above.
     }
     // SAFETY: the function stays as long as the process: the library is never unloaded.
     unsafe { libc::atexit(write_report) };
 }
 
+/// What a descriptor stands for, as a number: its inode.
+fn file_of(descriptor: c_int) -> u64 {
+    let mut about = std::mem::MaybeUninit::<libc::stat>::zeroed();
+    // SAFETY: has the kernel fill in the structure.
+    unsafe { libc::fstat(descriptor, about.as_mut_ptr()) };
+    // SAFETY: filled in; zeros are valid too.
+    unsafe { about.assume_init() }.st_ino
+}
+
 unsafe extern "C" {
     /// glibc's (`program_invocation_name(3)`).
-    static program_invocation_short_name: *const c_char;
+    static mut program_invocation_short_name: *const c_char;
 }
 
 extern "C" fn write_report() {
     let Some(text) = report::text() else { return };
-    // SAFETY: set by libc before the program began, and not changed since.
+    // SAFETY: set by libc before the program began; its other threads have no business with it at exit.
     let name = unsafe { program_invocation_short_name };
     // SAFETY: a string of libc's.
     let name = unsafe { std::ffi::CStr::from_ptr(name) }.to_string_lossy();
     let text = format!("vrange: free memory of {name} (process {})\n{text}", std::process::id());
     let to = REPORT_TO.load(Ordering::Relaxed); // Relaxed: as above.
+    if to != libc::STDERR_FILENO && file_of(to) != REPORT_FILE.load(Ordering::Relaxed) {
+        // Relaxed: as above.
+        return;
+    }
+    // Whoever reads it may be gone.
+    // SAFETY: the process is about to end.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
     let mut rest = text.as_bytes();
     while !rest.is_empty() {
         // SAFETY: as many bytes as there are.

@@ -1,13 +1,13 @@
-//! The calls by which a program forks. A child has no reclaimer until it is started there, which takes an allocation: it cannot be
-//! done by the hook that first needs it, inside the allocator, nor by a handler of `pthread_atfork(3)`, which may run before the
+//! The calls by which a program forks. A child has no reclaimer until it is started there, which takes an allocation: for tcmalloc and
+//! jemalloc it cannot be done by the hook that first needs it, inside the allocator, nor by a handler of `pthread_atfork(3)`, which may run before the
 //! allocator's own. When these calls return in the child, all handlers have run.
 //!
 //! `vfork`, `posix_spawn` and what is built on them end in another program, which begins anew. A child by a raw `clone` has no reclaimer:
 //! free memory is given back there in the allocator's own way.
 
 use libc::{c_char, c_int, pid_t};
-use vrange_malloc::free_memory;
 
+use crate::allocators;
 use crate::errno::unnoticed;
 use crate::next;
 
@@ -20,7 +20,7 @@ pub(crate) unsafe extern "C" fn fork() -> pid_t {
     // SAFETY: passed on from the caller.
     let child = unsafe { next::fork() };
     if child == 0 {
-        unnoticed(free_memory::enter_child);
+        unnoticed(allocators::enter_child);
     }
     child
 }
@@ -34,7 +34,7 @@ pub(crate) unsafe extern "C" fn daemon(keep_folder: c_int, keep_streams: c_int) 
     // SAFETY: passed on from the caller.
     let outcome = unsafe { next::daemon(keep_folder, keep_streams) };
     if outcome == 0 {
-        unnoticed(free_memory::enter_child);
+        unnoticed(allocators::enter_child);
     }
     outcome
 }
@@ -53,7 +53,7 @@ pub(crate) unsafe extern "C" fn forkpty(
     // SAFETY: passed on from the caller.
     let child = unsafe { next::forkpty(leader, name, settings, size) };
     if child == 0 {
-        unnoticed(free_memory::enter_child);
+        unnoticed(allocators::enter_child);
     }
     child
 }

@@ -39,3 +39,9 @@ static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 /// What the kernel maps and marks.
 const PAGE_BYTES: usize = 4096;
+
+/// Says something on standard error, if that can be done.
+fn complain(what: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "vrange: {what}");
+}

@@ -1,15 +1,31 @@
 //! What happens when the library is loaded.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::{allocators, mappings, mode, next};
+
+/// Whether all was done. Relaxed: before there are other threads.
+static DONE: AtomicBool = AtomicBool::new(false);
 
 /// Runs before `main`, and before other libraries' functions of this kind where those depend on this one.
 extern "C" fn load() {
+    prepare();
+    allocators::load();
+}
+
+/// What has to be done before anything else, once.
+pub(crate) fn prepare() {
+    // Relaxed: see `DONE`.
+    if DONE.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    // Handlers of `fork` run in the opposite order: those of the reclaimer, which allocates, are registered later, and run before.
+
     // SAFETY: before the first allocation: nothing of this library has run.
     unsafe { dlmalloc::enable_alloc_after_fork() };
     next::find_all();
     mode::read();
     mappings::look_for_merging();
-    allocators::load();
 }
 
 #[used]

@@ -1,10 +1,11 @@
-//! The calls that make, change and end mappings. In paired mode they tell the library what it has to know: marks in a
+//! The calls that make, change and end mappings. In paired mode, or where an allocator is hooked, they tell the library what it has to know: marks in a
 //! mapping are deferred only if it was seen to be made, and are over before it ends.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use libc::{c_int, c_ulong, c_void, off_t, size_t};
 use vrange::raw;
+use vrange_malloc::free_memory;
 
 use crate::PAGE_BYTES;
 use crate::errno::unnoticed;
@@ -22,6 +23,11 @@ static LOCKED_FROM_NOW_ON: AtomicU8 = AtomicU8::new(0);
 /// 1: the program has opened memory to KSM.
 static MERGED: AtomicU8 = AtomicU8::new(0);
 
+/// May there be memory that the library has adopted? The program's own in paired mode, or that of an allocator that is hooked.
+fn adopts() -> bool {
+    is_paired() || free_memory::is_on()
+}
+
 /// The kernel's idea of a length: whole pages.
 fn rounded_up(bytes: size_t) -> size_t {
     bytes.checked_next_multiple_of(PAGE_BYTES).unwrap_or(0)
@@ -30,7 +36,7 @@ fn rounded_up(bytes: size_t) -> size_t {
 /// Marks in this memory are over when it returns, with what was offered taken back, and are not deferred from then on. What was
 /// lost is still told by the next MADV_NOVOLATILE. What the kernel will refuse anyway is passed over.
 pub(crate) fn abandon(start: *mut c_void, bytes: size_t) {
-    if is_paired() {
+    if adopts() {
         // SAFETY: only pages that are marked are touched, of memory that is readable and writable as long as it is adopted; the
         // program has promised not to use those.
         let _ = unnoticed(|| unsafe { raw::abandon(start.cast(), rounded_up(bytes)) });
@@ -40,7 +46,7 @@ pub(crate) fn abandon(start: *mut c_void, bytes: size_t) {
 /// The same for memory that is about to go, or to move: what was lost is taken along.
 fn take_losses(start: *mut c_void, bytes: size_t) -> Losses {
     abandon(start, bytes);
-    if is_paired() { unnoticed(|| Losses::take(start, rounded_up(bytes))) } else { Losses::NONE }
+    if adopts() { unnoticed(|| Losses::take(start, rounded_up(bytes))) } else { Losses::NONE }
 }
 
 /// Can marks in a mapping made like this be deferred?
@@ -131,8 +137,8 @@ pub(crate) unsafe extern "C" fn mmap(
     let made = unsafe { next::mmap(start, bytes, protection, flags, file, offset) };
     if made == libc::MAP_FAILED {
         losses.put(start, bytes_mapped);
-    } else if is_paired() {
-        was_made(made, bytes_mapped, is_plain(protection, flags));
+    } else if adopts() {
+        was_made(made, bytes_mapped, is_paired() && is_plain(protection, flags));
     }
     made
 }
@@ -206,7 +212,7 @@ pub(crate) unsafe extern "C" fn mremap(
         // A part may have gone all the same, so it stays as it is now: not adopted.
         losses.put(start, bytes);
         replaced.put(new_start, new_bytes);
-    } else if is_paired() {
+    } else if adopts() {
         was_made(moved, new_bytes, was_adopted);
         losses.put(moved, bytes.min(new_bytes));
     }
@@ -221,7 +227,7 @@ pub(crate) unsafe extern "C" fn mremap(
 pub(crate) unsafe extern "C" fn shmat(segment: c_int, start: *const c_void, flags: c_int) -> *mut c_void {
     let mut losses = Losses::NONE;
     let mut bytes = 0;
-    if is_paired() && flags & libc::SHM_REMAP != 0 {
+    if adopts() && flags & libc::SHM_REMAP != 0 {
         let mut about = std::mem::MaybeUninit::<libc::shmid_ds>::zeroed();
         // SAFETY: has the kernel fill in the structure.
         if unnoticed(|| unsafe { libc::shmctl(segment, libc::IPC_STAT, about.as_mut_ptr()) }) == 0 {
@@ -309,7 +315,7 @@ pub(crate) unsafe extern "C" fn mlockall(flags: c_int) -> c_int {
     if flags & libc::MCL_FUTURE != 0 {
         LOCKED_FROM_NOW_ON.store(1, Ordering::Relaxed); // Relaxed: see `is_plain`.
     }
-    if is_paired() {
+    if adopts() {
         // SAFETY: as in `abandon`.
         unnoticed(|| unsafe { raw::abandon_all() });
     }

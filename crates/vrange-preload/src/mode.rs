@@ -31,8 +31,8 @@ pub(crate) fn read() {
         None | Some("" | "implicit") => {}
         // Relaxed: see `mode`.
         Some("paired") => PAIRED.store(1, Ordering::Relaxed),
-        Some(other) => eprintln!(
-            "vrange: {VARIABLE}={other} is not known, implicit is used; it may be `implicit` or `paired`"
-        ),
+        Some(other) => crate::complain(&format!(
+            "{VARIABLE}={other} is not known, implicit is used; it may be `implicit` or `paired`"
+        )),
     }
 }

@@ -10,7 +10,7 @@ use vrange_os::{OsError, PAGE_BYTES, Span, System};
 
 use crate::error::{Error, ErrorKind};
 use crate::inner::Inner;
-use crate::marks::{self, MARKS};
+use crate::marks::{self, Kind, MARKS};
 use crate::reclaim::pool::MarkedMemory;
 use crate::reclaim::runtime;
 use crate::reclaim::selection::{self, Picks};
@@ -189,6 +189,14 @@ pub unsafe fn abandon_all() {
     });
 }
 
+/// Closes memory to KSM (`madvise(MADV_UNMERGEABLE)`), which would take live pages along with an offered one that it has merged: for who
+/// adopts memory that the program may have opened. A system call; a failure shows in offers that are refused.
+pub fn close_to_merging(start: *mut u8, bytes: usize) {
+    if let Ok(Some(span)) = span(start, bytes) {
+        let _ = vrange_os::linux::close_to_merging(span);
+    }
+}
+
 /// Is all of the range adopted?
 pub fn is_adopted(start: *mut u8, bytes: usize) -> bool {
     matches!(span(start, bytes), Ok(Some(span)) if MARKS.is_adopted(span))
@@ -212,7 +220,7 @@ pub fn is_adopted(start: *mut u8, bytes: usize) -> bool {
 pub unsafe fn mark(start: *mut u8, bytes: usize) -> Result<(), Error> {
     let Some(span) = span(start, bytes)? else { return Ok(()) };
     let mut deferred = false;
-    let marked = MARKS.mark(span, Inner::now(), &mut deferred, |marks, part| {
+    let marked = MARKS.mark(span, Kind::Data, Inner::now(), &mut deferred, |marks, part| {
         let system = system().ok_or(OsError::new("sysconf(_SC_PAGESIZE)", Errno::NOTSUP))?;
         // SAFETY: passed on from the caller.
         let offered = unsafe { marks.mark_at_once(part, system) };
@@ -243,13 +251,14 @@ pub unsafe fn try_mark(start: *mut u8, bytes: usize) -> Result<bool, Error> {
     }
     let mut deferred = false;
     // What is abandoned meanwhile, which the memory's owner alone can do, is left as it is.
-    let _ = MARKS.mark(span, Inner::now(), &mut deferred, |_, _| Ok(()));
+    let _ = MARKS.mark(span, Kind::FreeMemory, Inner::now(), &mut deferred, |_, _| Ok(()));
     runtime::after_mark_in_allocator();
     Ok(true)
 }
 
-/// What marked memory holds, from now on: data worth keeping ([`Content::Cache`], as it is by default), or the free memory of an
-/// allocator ([`Content::Free`]), which is offered early and released after a while, so that resident memory falls.
+/// What memory that was marked by [`try_mark`] is, from now on: data worth keeping ([`Content::Cache`], as it is by default), or the free
+/// memory of an allocator ([`Content::Free`]), which is offered early and released after a while, so that resident memory falls. A block of
+/// 4 MiB in which [`mark`] marks anything is data in any case, until nothing is marked in it.
 ///
 /// Of free memory, pages that a forked process still shares are released as soon as they would be offered: to write there
 /// would copy them anyway.
@@ -268,7 +277,7 @@ pub fn is_prepared() -> bool {
     runtime::is_started()
 }
 
-/// How much adopted memory may be marked at a time, or all of it (`None`). [`try_mark`] refuses what would be more, and the reclaimer
+/// How much memory [`try_mark`] may have marked at a time, or any amount (`None`). It refuses what would be more, and the reclaimer
 /// releases the coldest when little is left. Counted are pages that may be in memory.
 pub fn set_limit(bytes: Option<u64>) {
     MARKS.policy.set_limit(bytes);

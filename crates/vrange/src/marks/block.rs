@@ -18,7 +18,7 @@ use std::ops::Range;
 use super::page_set::{PageSet, Pages};
 use crate::range::state::{BeginRelease, Generation, Phase, State};
 use crate::range::wakes::Wakes;
-use crate::sync::thread;
+use crate::sync::{AtomicU32, Ordering, thread};
 #[cfg(not(loom))]
 use crate::{
     prefetch::prefetch,
@@ -32,6 +32,8 @@ use crate::{
 pub(crate) struct Block {
     pub(crate) state: State,
     pub(crate) wakes: Wakes,
+    /// 1: data was marked here, and not only free memory. What is kept in doubt is data.
+    data: AtomicU32,
     pub(crate) marked: PageSet,
     pub(crate) offered: PageSet,
     pub(crate) settled: PageSet,
@@ -49,6 +51,7 @@ impl Block {
         Self {
             state: State::new_free(),
             wakes: Wakes::new(),
+            data: AtomicU32::new(0),
             marked: PageSet::new(),
             offered: PageSet::new(),
             settled: PageSet::new(),
@@ -88,6 +91,25 @@ impl Block {
                 BeginRelease::Busy => self.wakes.wait(&self.state),
             }
         }
+    }
+
+    /// Is all that is marked here free memory? For who has looked at the state before.
+    pub(crate) fn is_free_memory(&self) -> bool {
+        // Relaxed: written under a hold, whose end is published by the state.
+        self.data.load(Ordering::Relaxed) == 0
+    }
+
+    /// What is marked here is data. The caller holds the block.
+    #[inline]
+    pub(crate) fn hold_data(&self) {
+        if self.is_free_memory() {
+            self.data.store(1, Ordering::Relaxed); // Relaxed: as above.
+        }
+    }
+
+    /// Nothing is marked here any more. The caller has claimed the block.
+    pub(crate) fn hold_nothing(&self) {
+        self.data.store(0, Ordering::Relaxed); // Relaxed: as above.
     }
 
     /// Forgets that pages were marked. They were taken back from the kernel before. The caller holds or has claimed the block.

@@ -42,6 +42,15 @@ pub(crate) struct Sums {
     pub(crate) settled: usize,
 }
 
+/// What is marked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Somebody would like to have it back.
+    Data,
+    /// Nobody wants the contents.
+    FreeMemory,
+}
+
 /// What is known of a page of memory that this library did not map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -103,6 +112,7 @@ impl Marks {
     pub(crate) fn mark(
         &self,
         span: Span,
+        kind: Kind,
         now: Generation,
         deferred: &mut bool,
         mut offer_now: impl FnMut(&Self, Span) -> Result<(), OsError>,
@@ -114,7 +124,7 @@ impl Marks {
         for piece in self.map.pieces(span) {
             let pages = match piece {
                 Piece::Block(place, pages) => {
-                    if self.mark_adopted(&place, pages.clone(), now) {
+                    if self.mark_adopted(&place, pages.clone(), kind, now) {
                         *deferred = true;
                         outcome = outcome.and(self.offer_others(others, &mut offer_now)?);
                         let done = place.address() + pages.end * PAGE_BYTES - span.address();
@@ -132,7 +142,7 @@ impl Marks {
 
     /// Marks pages, if they are adopted.
     #[inline]
-    fn mark_adopted(&self, place: &Place<'_>, pages: Range<usize>, now: Generation) -> bool {
+    fn mark_adopted(&self, place: &Place<'_>, pages: Range<usize>, kind: Kind, now: Generation) -> bool {
         if !place.is_adopted(pages.clone()) {
             return false;
         }
@@ -146,7 +156,9 @@ impl Marks {
             return false;
         }
         place.set_used();
-        if self.policy.limit_pages().is_some() {
+        if kind == Kind::Data {
+            place.block().hold_data();
+        } else if self.policy.limit_pages().is_some() {
             self.policy.marked(pages.len() - place.block().marked.among(pages.clone()).count());
         }
         held.mark(pages, now);

@@ -31,6 +31,8 @@ pub(crate) struct Unheld {
     pub(crate) pages: usize,
     /// Those among them that are not offered.
     pub(crate) fresh_pages: usize,
+    /// It is free memory, and so decays.
+    pub(crate) decays: bool,
 }
 
 impl Marks {
@@ -39,7 +41,7 @@ impl Marks {
     pub(crate) fn each_unheld(&self, mut visit: impl FnMut(Unheld)) {
         self.map.each_used(|place| {
             let block = place.block();
-            let seen = block.state.glance();
+            let seen = block.state.look();
             if !matches!(seen.phase(), Phase::Volatile | Phase::Offered) {
                 return;
             }
@@ -51,7 +53,8 @@ impl Marks {
             let unsettled = unsettled(&place);
             let (pages, fresh_pages) = (unsettled.count(), unsettled.without(&block.offered.all()).count());
             if pages > 0 {
-                visit(Unheld { number: place.number, seen, pages, fresh_pages });
+                let decays = block.is_free_memory();
+                visit(Unheld { number: place.number, seen, pages, fresh_pages, decays });
             }
         });
     }
@@ -65,6 +68,7 @@ impl Marks {
             return;
         }
         if block.marked.all().is_empty() {
+            block.hold_nothing();
             place.clear_used();
             block.wakes.wake(block.state.end_release(Phase::Empty, false));
         } else {
@@ -87,10 +91,14 @@ impl Marks {
         needed
     }
 
-    /// How many pages of adopted memory are marked and not settled.
-    pub(crate) fn count_unsettled(&self) -> u64 {
+    /// How many pages of free memory are marked and not settled.
+    pub(crate) fn count_free(&self) -> u64 {
         let mut pages = 0;
-        self.map.each_used(|place| pages += unsettled(&place).count() as u64);
+        self.map.each_used(|place| {
+            if place.block().is_free_memory() {
+                pages += unsettled(&place).count() as u64;
+            }
+        });
         pages
     }
 
@@ -115,7 +123,7 @@ impl Marks {
         }
         let mut offer = Offer { marks: self, place, system, pages: 0, refused_by: None };
         let (fresh, kept) = offer.offerable();
-        if matches!(self.policy.content(), Content::Free { .. }) {
+        if block.is_free_memory() && matches!(self.policy.content(), Content::Free { .. }) {
             // Nobody wants the contents, and to write there would copy the page anyway: our share of it can go.
             self.drop_pages(system, &offer.place, &kept, usize::MAX);
         }

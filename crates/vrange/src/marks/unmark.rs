@@ -54,7 +54,7 @@ impl Marks {
         self.each_marked(span, |place, pages| {
             let block = place.block();
             let held = place.hold();
-            if self.policy.limit_pages().is_some() {
+            if self.policy.limit_pages().is_some() && block.is_free_memory() {
                 let marked = block.marked.among(pages.clone());
                 self.policy.unmarked(marked.without(&block.settled.among(pages.clone())).count());
             }

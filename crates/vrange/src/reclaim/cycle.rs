@@ -94,6 +94,7 @@ impl Cycle {
     pub(crate) fn turn(&mut self, pools: &[Arc<dyn Pool>]) -> Step {
         let now = Instant::now();
         self.enter_process();
+        self.ticks.measure_early();
         if now >= self.rare_due {
             self.rare_due = now + RARE;
             self.rarely(pools);
@@ -309,18 +310,32 @@ struct TickRate {
     started: Instant,
     started_ticks: u64,
     ticks_per_second: u64,
+    measured: bool,
 }
 
 impl TickRate {
     fn start() -> Self {
         // A tick is a microsecond or so, until measured.
-        Self { started: Instant::now(), started_ticks: clock::ticks(), ticks_per_second: 1_000_000 }
+        Self {
+            started: Instant::now(),
+            started_ticks: clock::ticks(),
+            ticks_per_second: 1_000_000,
+            measured: false,
+        }
+    }
+
+    /// As soon as it can be done.
+    fn measure_early(&mut self) {
+        if !self.measured {
+            self.measure();
+        }
     }
 
     fn measure(&mut self) {
         let ticks = u128::from(clock::ticks().wrapping_sub(self.started_ticks));
         let microseconds = self.started.elapsed().as_micros();
         if microseconds > 10_000 {
+            self.measured = true;
             self.ticks_per_second =
                 u64::try_from(ticks * 1_000_000 / microseconds).unwrap_or(u64::MAX).max(1);
         }

@@ -27,6 +27,8 @@ pub(crate) struct Unused {
     pub(crate) pages: usize,
     /// Those of its pages that the kernel cannot take yet.
     pub(crate) unoffered_pages: usize,
+    /// It is released after a while, where the pool's [content](Pool::content) is free memory.
+    pub(crate) decays: bool,
 }
 
 impl Unused {
@@ -127,7 +129,8 @@ impl Pool for Inner {
 
     fn each_unused(&self, visit: &mut dyn FnMut(Unused)) {
         self.for_each_unpinned(|number, slot, seen| {
-            visit(Unused { number, seen, pages: slot.pages(), unoffered_pages: slot.unoffered_pages(seen) });
+            let (pages, unoffered_pages) = (slot.pages(), slot.unoffered_pages(seen));
+            visit(Unused { number, seen, pages, unoffered_pages, decays: true });
         });
     }
 
@@ -208,7 +211,8 @@ impl Pool for MarkedMemory {
     fn each_unused(&self, visit: &mut dyn FnMut(Unused)) {
         self.marks.each_unheld(|block| {
             let (pages, unoffered_pages) = (block.pages, block.fresh_pages);
-            visit(Unused { number: block.number, seen: block.seen, pages, unoffered_pages });
+            let (number, seen, decays) = (block.number, block.seen, block.decays);
+            visit(Unused { number, seen, pages, unoffered_pages, decays });
         });
     }
 
@@ -244,7 +248,7 @@ impl Pool for MarkedMemory {
     fn excess_bytes(&self) -> u64 {
         let policy = &self.marks.policy;
         let Some(limit) = policy.limit_pages() else { return 0 };
-        let marked = self.marks.count_unsettled();
+        let marked = self.marks.count_free();
         policy.counted(marked);
         // A little less than the limit, so that there is room for what is freed next, which is warmer than what goes.
         marked.saturating_sub(limit - limit / 8) * PAGE_BYTES as u64
@@ -255,7 +259,12 @@ impl Pool for MarkedMemory {
     }
 
     fn needs_reclaimer(&self) -> bool {
-        self.marks.needs_reclaimer()
+        let needed = self.marks.needs_reclaimer();
+        if !needed {
+            // Nobody counts while the reclaimer sleeps.
+            self.marks.policy.counted(0);
+        }
+        needed
     }
 
     fn rescued_bytes(&self) -> u64 {

@@ -335,6 +335,9 @@ fn release(
 pub(crate) fn let_decay(pool: &dyn Pool, offer_ticks: u64, release_ticks: u64) {
     let now = Inner::now();
     pool.each_unused(&mut |unused| {
+        if !unused.decays {
+            return;
+        }
         let age = unused.seen.generation().age(now);
         let chosen = Chosen { number: unused.number, seen: unused.seen };
         if age >= release_ticks {

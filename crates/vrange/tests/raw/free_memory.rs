@@ -186,6 +186,29 @@ fn what_is_unmarked_as_zeros_is_zero_and_takes_no_more_memory() {
     memory.assert_filled(0..400, 7);
 }
 
+/// Data and free memory in one process: what `mark` marked does not decay.
+#[test]
+fn data_beside_free_memory_stays() {
+    in_child(|| {
+        raw::set_content(Content::Free { decay: Duration::from_millis(200) });
+        raw::set_limit(Some(300 * PAGE_BYTES as u64));
+        raw::prepare().expect("a reclaimer");
+        let (data, free) = (Mapping::adopted(2048), Mapping::adopted(2048));
+        data.fill(0..2048, 1);
+        free.fill(0..2048, 1);
+        data.mark(0..2048);
+        assert!(try_mark(&free, 0..200), "data does not count");
+        await_that("free memory goes", || resident(&free, 0..200) == 0);
+        std::thread::sleep(Duration::from_millis(500));
+        assert_eq!(resident(&data, 0..2048), 2048);
+        // In a block with both, all stays.
+        assert!(try_mark(&data, 0..10));
+        std::thread::sleep(Duration::from_millis(500));
+        assert!(data.unmark(0..2048).is_empty());
+        data.assert_filled(0..2048, 1);
+    });
+}
+
 /// A pre-forking server frees memory that it has from its parent.
 #[test]
 fn free_memory_that_a_child_shares_goes_here_and_stays_there() {

@@ -1,0 +1,140 @@
+//! Address space for an arena, opened in steps: what is not open takes no memory whatever the program does (`mlockall(2)`), is not in core
+//! dumps, and does not count where limits count what can be written to (`RLIMIT_DATA`).
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
+use rustix::process::{Resource, getrlimit};
+use vrange_os::PAGE_BYTES;
+
+/// So much is opened at once.
+const STEP_BYTES: usize = 64 << 20;
+/// No reservation is larger: as many steps as there are bits.
+pub(crate) const BYTES_MAX: u64 = STEP_BYTES as u64 * (WORDS * 64) as u64;
+const WORDS: usize = 2;
+/// Reservations begin where blocks of marks do.
+const ALIGNMENT: usize = 4 << 20;
+
+/// See the [module](self). Lock-free: it is opened inside of the allocator.
+#[derive(Debug)]
+pub(crate) struct Reservation {
+    /// 0: there is none.
+    start: AtomicUsize,
+    bytes: AtomicUsize,
+    /// A bit for each step that is open. To open one twice does no harm.
+    open: [AtomicU64; WORDS],
+}
+
+impl Reservation {
+    pub(crate) const fn new() -> Self {
+        Self {
+            start: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+            open: [const { AtomicU64::new(0) }; WORDS],
+        }
+    }
+
+    /// Reserves so many bytes, of which none is open, or as many less as the process may have, but for `least`. To be called once, by one
+    /// thread; returns where it begins.
+    pub(crate) fn make(&self, bytes: u64, least: u64) -> Option<(*mut u8, usize)> {
+        let mut bytes = bytes.min(BYTES_MAX).min(address_space_left() / 2);
+        while bytes >= least {
+            let whole = usize::try_from(bytes).unwrap_or(0) / ALIGNMENT * ALIGNMENT;
+            if let Some(start) = reserve(whole) {
+                // Relaxed: the allocator hears of it afterwards, from this thread, with an ordering of its own.
+                self.start.store(start.expose_provenance(), Ordering::Relaxed);
+                self.bytes.store(whole, Ordering::Relaxed); // Relaxed: as above.
+                return Some((start, whole));
+            }
+            bytes /= 2;
+        }
+        None
+    }
+
+    /// Gives it back. Nobody has used it.
+    pub(crate) fn give_up(&self) {
+        // Relaxed: by the thread that made it.
+        let (start, bytes) = (self.start.swap(0, Ordering::Relaxed), self.bytes.load(Ordering::Relaxed));
+        if start != 0 {
+            // SAFETY: a mapping of our own, which nobody uses.
+            let _ = unsafe { munmap(std::ptr::with_exposed_provenance_mut(start), bytes) };
+        }
+    }
+
+    /// Makes a part readable and writable. Returns whether that could be done.
+    pub(crate) fn open(&self, part: *mut u8, bytes: usize) -> bool {
+        // Relaxed: see `make`.
+        let (start, all) = (self.start.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed));
+        let from = (part.addr() - start) / STEP_BYTES;
+        let to = (part.addr() - start + bytes).div_ceil(STEP_BYTES);
+        (from..to).all(|step| {
+            let (word, bit) = (&self.open[step / 64], 1 << (step % 64));
+            // Relaxed, here and below: whoever finds the bit finds the step open, since the kernel has opened it for all threads.
+            if word.load(Ordering::Relaxed) & bit != 0 {
+                return true;
+            }
+            let first: *mut u8 = std::ptr::with_exposed_provenance_mut(start + step * STEP_BYTES);
+            let length = STEP_BYTES.min(all - step * STEP_BYTES);
+            let access = MprotectFlags::READ | MprotectFlags::WRITE;
+            // SAFETY: memory of our own, of which more becomes usable.
+            let opened = unsafe { mprotect(first.cast(), length, access) }.is_ok();
+            if opened {
+                word.fetch_or(bit, Ordering::Relaxed);
+            }
+            opened
+        })
+    }
+}
+
+/// What `ulimit -v` leaves.
+fn address_space_left() -> u64 {
+    let Some(limit) = getrlimit(Resource::As).current else { return u64::MAX };
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 = statm.split_whitespace().next().and_then(|size| size.parse().ok()).unwrap_or(0);
+    limit.saturating_sub(pages * PAGE_BYTES as u64)
+}
+
+fn reserve(bytes: usize) -> Option<*mut u8> {
+    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+    let longer = bytes.checked_add(ALIGNMENT)?;
+    // SAFETY: a new mapping wherever the kernel likes.
+    let mapped = unsafe { mmap_anonymous(std::ptr::null_mut(), longer, ProtFlags::empty(), flags) }.ok()?;
+    let mapped: *mut u8 = mapped.cast();
+    let before = mapped.align_offset(ALIGNMENT);
+    for (part, bytes) in [(mapped, before), (mapped.wrapping_add(before + bytes), ALIGNMENT - before)] {
+        if bytes > 0 {
+            // SAFETY: a part of the mapping made just above, which nobody uses.
+            let _ = unsafe { munmap(part.cast(), bytes) };
+        }
+    }
+    Some(mapped.wrapping_add(before))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_opened_can_be_used_and_the_rest_takes_nothing() {
+        let reservation = Reservation::new();
+        let (start, bytes) = reservation.make(4 * STEP_BYTES as u64 - 1, 1).expect("address space");
+        assert!(start.addr().is_multiple_of(ALIGNMENT) && bytes == 4 * STEP_BYTES - ALIGNMENT);
+        let last = start.wrapping_add(bytes - 8);
+        let middle = start.wrapping_add(STEP_BYTES - 8);
+        assert!(reservation.open(middle, 16) && reservation.open(last, 8) && reservation.open(last, 8));
+        for place in [middle, middle.wrapping_add(8), last] {
+            // SAFETY: opened just above.
+            unsafe { place.write_bytes(1, 8) };
+        }
+        let maps = std::fs::read_to_string("/proc/self/maps").expect("the mappings");
+        let closed = format!("{:x}-{:x} ---p", start.addr() + 2 * STEP_BYTES, start.addr() + 3 * STEP_BYTES);
+        assert!(maps.contains(&closed), "{closed}\n{maps}");
+        reservation.give_up();
+    }
+
+    #[test]
+    fn what_is_too_large_is_not_reserved() {
+        assert_eq!(Reservation::new().make(0, 1), None);
+        const { assert!(BYTES_MAX == 8 << 30, "as much as mimalloc can keep the books of") };
+    }
+}
