@@ -3,7 +3,7 @@
 use std::ffi::{c_int, c_long, c_void};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use libmimalloc_sys::{mi_option_set, mi_option_set_default, mi_process_init};
+use libmimalloc_sys::{mi_option_set, mi_process_init};
 use vrange::raw;
 use vrange_malloc::free_memory;
 
@@ -45,8 +45,10 @@ const ARENA_BYTES_MIN: u64 = 64 << 20;
 const ARENAS_AT_START: usize = 8;
 /// How many arenas may be made. mimalloc has room for 160.
 const ARENAS_MAX: usize = 64;
-/// An allocation of this size has the reclaimer started: a program that makes none is likely to free little.
-const LARGE_BYTES: usize = 128 << 10;
+/// mimalloc's own delay before it gives memory back, in milliseconds.
+const PURGE_DELAY_DEFAULT: c_long = 1000;
+/// An allocation of this size is [large](before_large_allocation). A program that makes none frees little at a time, and is left as it is.
+pub const LARGE_BYTES: usize = 128 << 10;
 
 static ARENAS: [Reservation; ARENAS_MAX] = [const { Reservation::new() }; ARENAS_MAX];
 /// Relaxed, all of them: they are set by one thread, and compared now and then.
@@ -54,8 +56,9 @@ static ARENAS_MADE: AtomicUsize = AtomicUsize::new(0);
 static RESERVED_BYTES: AtomicU64 = AtomicU64::new(0);
 static COMMITTED_BYTES: AtomicU64 = AtomicU64::new(0);
 static STARTED: AtomicBool = AtomicBool::new(false);
-/// An allocation of so many bytes has the reclaimer started, if there is none. [`usize::MAX`]: none does.
-static PREPARES_FROM_BYTES: AtomicUsize = AtomicUsize::new(usize::MAX);
+/// Is there an arena, whose free memory can be marked?
+static MARKS: AtomicBool = AtomicBool::new(false);
+static USER_HAS_SET_DELAY: AtomicBool = AtomicBool::new(false);
 
 /// Gives mimalloc its arenas, and has the reclaimer give it more. To be called once, before there are other threads; later calls do
 /// nothing.
@@ -83,31 +86,31 @@ pub fn start() {
     }
     // Relaxed: see the statics.
     if ARENAS_MADE.load(Ordering::Relaxed) > 0 {
-        // SAFETY: as above. What the environment says is kept.
-        unsafe { mi_option_set_default(OPTION_PURGE_DELAY, 0) };
+        let has_set_delay = std::env::var_os("MIMALLOC_PURGE_DELAY").is_some();
+        USER_HAS_SET_DELAY.store(has_set_delay, Ordering::Relaxed); // Relaxed: see the statics.
         raw::set_housekeeping(add_arena_in_time);
-        PREPARES_FROM_BYTES.store(LARGE_BYTES, Ordering::Relaxed); // Relaxed: see the statics.
+        MARKS.store(true, Ordering::Relaxed); // Relaxed: see the statics.
     }
 }
 
-/// To be called after each allocation, outside of mimalloc, where a thread can be started: has the reclaimer started when there is use
-/// for it. A load and a comparison.
-#[inline]
-pub fn allocated(bytes: usize) {
-    // Relaxed: see the statics.
-    if bytes >= PREPARES_FROM_BYTES.load(Ordering::Relaxed) {
-        prepare();
-    }
-}
-
+/// Has the reclaimer started before a large allocation, if there is use for it and none. To be called outside of mimalloc, where a thread
+/// can be started.
 #[cold]
-fn prepare() {
-    // What it allocates does not come here again. Relaxed: see the statics.
-    PREPARES_FROM_BYTES.store(usize::MAX, Ordering::Relaxed);
-    let _ = raw::prepare();
-    if !raw::is_prepared() {
-        // The system has no thread to give.
-        PREPARES_FROM_BYTES.store(LARGE_BYTES, Ordering::Relaxed); // Relaxed: as above.
+pub fn before_large_allocation() {
+    // Relaxed: see the statics.
+    if MARKS.load(Ordering::Relaxed) && !raw::is_prepared() {
+        // What this allocates is small. If the system has no thread to give, a later allocation tries again.
+        let _ = raw::prepare();
+        set_purge_delay(0);
+    }
+}
+
+/// What is free is marked at once when that costs nothing, and given back after a while, as mimalloc does it, when it does.
+fn set_purge_delay(milliseconds: c_long) {
+    // Relaxed: see the statics.
+    if !USER_HAS_SET_DELAY.load(Ordering::Relaxed) {
+        // SAFETY: an option of this version. It is a number that is stored.
+        unsafe { mi_option_set(OPTION_PURGE_DELAY, milliseconds) };
     }
 }
 
@@ -183,9 +186,9 @@ unsafe extern "C" fn commit_or_decommit(
     COMMITTED_BYTES.fetch_sub(bytes as u64, Ordering::Relaxed);
     // SAFETY: a part of an arena that is not in use, and will not be before it is committed.
     if !unsafe { free_memory::give(start, bytes) } {
-        if free_memory::is_on() && !raw::is_prepared() {
-            // The next allocation, of whatever size, does it. (Here, inside of mimalloc, it cannot be done.) Relaxed: see the statics.
-            PREPARES_FROM_BYTES.store(0, Ordering::Relaxed);
+        if !raw::is_prepared() {
+            // A child, which has no reclaimer yet.
+            set_purge_delay(PURGE_DELAY_DEFAULT);
         }
         // SAFETY: as above: nobody wants the contents.
         unsafe { free_memory::give_back(start, bytes) };

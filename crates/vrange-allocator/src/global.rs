@@ -17,8 +17,8 @@ use crate::arena;
 /// ```
 ///
 /// Before `main` it reserves address space, as much as the machine has memory (64 GiB at most). The reclaimer's thread is started by the
-/// first allocation of 128 KiB or more, or the first that follows when mimalloc has had nothing to do with some memory; that memory is
-/// given back at once. In a child made by `fork` the same begins anew.
+/// first allocation of 128 KiB or more; until then, and in a program that makes none, mimalloc is as it always was. In a child made by
+/// `fork` the same begins anew.
 ///
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Mimalloc;
@@ -35,22 +35,27 @@ extern "C" fn load() {
 #[unsafe(link_section = ".init_array")]
 static LOAD: extern "C" fn() = load;
 
+#[inline]
+fn before_allocation(bytes: usize) {
+    if bytes >= arena::LARGE_BYTES {
+        arena::before_large_allocation();
+    }
+}
+
 // SAFETY: mimalloc's own functions, which take any alignment that is a power of two, and any size; blocks of one come back to the others.
 unsafe impl GlobalAlloc for Mimalloc {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        before_allocation(layout.size());
         // SAFETY: any size and alignment will do.
-        let block = unsafe { mi_malloc_aligned(layout.size(), layout.align()) };
-        arena::allocated(layout.size());
-        block.cast()
+        unsafe { mi_malloc_aligned(layout.size(), layout.align()) }.cast()
     }
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        before_allocation(layout.size());
         // SAFETY: as above.
-        let block = unsafe { mi_zalloc_aligned(layout.size(), layout.align()) };
-        arena::allocated(layout.size());
-        block.cast()
+        unsafe { mi_zalloc_aligned(layout.size(), layout.align()) }.cast()
     }
 
     #[inline]
@@ -61,9 +66,8 @@ unsafe impl GlobalAlloc for Mimalloc {
 
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
+        before_allocation(bytes);
         // SAFETY: as above.
-        let block = unsafe { mi_realloc_aligned(block.cast(), bytes, layout.align()) };
-        arena::allocated(bytes);
-        block.cast()
+        unsafe { mi_realloc_aligned(block.cast(), bytes, layout.align()) }.cast()
     }
 }

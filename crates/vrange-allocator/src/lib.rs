@@ -7,15 +7,16 @@
 //! # assert_eq!(block[1 << 19], 1);
 //! ```
 //!
-//! Memory that the program frees is marked, which costs nanoseconds, instead of being handed to the kernel, which costs 140 µs a MiB with
-//! the page faults that follow. It is offered to the kernel after a tenth of a second, and released after ten seconds; when memory
+//! Memory that the program frees is marked, which costs nanoseconds, instead of being handed to the kernel, which costs half a millisecond a
+//! MiB with the page faults that follow. It is offered to the kernel after a tenth of a second, and released after ten seconds; when memory
 //! gets short the kernel takes what is offered.
 //!
 //! mimalloc asks a callback to commit and decommit parts of its arenas, and its arenas lie in memory of ours:
 //!
 //! * They are reserved when the program starts, before mimalloc makes one of its own, and more of them before they are full. What was
 //!   never used of them cannot be accessed.
-//! * `purge_delay` becomes 0: what is free is marked at once, since that costs nothing. (`MIMALLOC_PURGE_DELAY` still decides.)
+//! * `purge_delay` becomes 0 once the reclaimer runs: what is free is marked at once, since that costs nothing. (`MIMALLOC_PURGE_DELAY` still
+//!   decides.)
 //! * `page_commit_on_demand` is off whatever the environment says: with it, mimalloc would commit pages of its own past the callback, and
 //!   live data would stay marked.
 //! * Where the kernel does not overcommit (`vm.overcommit_memory=2`), a reservation would be counted as used, so mimalloc is left as it is.
@@ -28,5 +29,5 @@ mod arena;
 mod global;
 mod reservation;
 
-pub use arena::{allocated, start};
+pub use arena::{LARGE_BYTES, before_large_allocation, start};
 pub use global::Mimalloc;

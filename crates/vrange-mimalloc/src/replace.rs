@@ -19,35 +19,56 @@ unsafe extern "C" {
     fn mi_malloc_usable_size(block: *const c_void) -> size_t;
 }
 
-/// Exports each as the libc function of the second name. Those that allocate say how much.
+/// Exports a function of mimalloc's as the libc function of the second name.
 macro_rules! replace {
-    ($($own:ident as $name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)? $(, allocates $bytes:expr)?;)*) => {$(
-        /// See `malloc(3)` and `posix_memalign(3)`.
+    ($own:ident as $name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)?) => {
+        /// See `malloc(3)`.
         ///
         /// # Safety
         /// As there.
         #[unsafe(no_mangle)]
         unsafe extern "C" fn $name($($argument: $type),*) $(-> $result)? {
             // SAFETY: passed on from the program; mimalloc's function has the same contract.
-            let outcome = unsafe { $own($($argument),*) };
-            $(vrange_allocator::allocated($bytes);)?
-            outcome
+            unsafe { $own($($argument),*) }
         }
-    )*};
+    };
+    // One that allocates so many bytes has the reclaimer started if they are many: in a function of its own, so that this one comes to no
+    // more than a comparison and a jump.
+    ($own:ident as $name:ident($($argument:ident: $type:ty),*) -> $result:ty, of $bytes:expr) => {
+        /// See `malloc(3)` and `posix_memalign(3)`.
+        ///
+        /// # Safety
+        /// As there.
+        #[unsafe(no_mangle)]
+        unsafe extern "C" fn $name($($argument: $type),*) -> $result {
+            #[cold]
+            #[inline(never)]
+            unsafe extern "C" fn when_large($($argument: $type),*) -> $result {
+                vrange_allocator::before_large_allocation();
+                // SAFETY: passed on from the program; mimalloc's function has the same contract.
+                unsafe { $own($($argument),*) }
+            }
+            if $bytes >= vrange_allocator::LARGE_BYTES {
+                // SAFETY: as above.
+                unsafe { when_large($($argument),*) }
+            } else {
+                // SAFETY: as above.
+                unsafe { $own($($argument),*) }
+            }
+        }
+    };
 }
 
-replace! {
-    mi_malloc as malloc(bytes: size_t) -> *mut c_void, allocates bytes;
-    mi_calloc as calloc(count: size_t, bytes: size_t) -> *mut c_void, allocates count.saturating_mul(bytes);
-    mi_realloc as realloc(block: *mut c_void, bytes: size_t) -> *mut c_void, allocates bytes;
-    mi_reallocarray as reallocarray(block: *mut c_void, count: size_t, bytes: size_t) -> *mut c_void,
-        allocates count.saturating_mul(bytes);
-    mi_free as free(block: *mut c_void);
-    mi_memalign as memalign(alignment: size_t, bytes: size_t) -> *mut c_void, allocates bytes;
-    mi_aligned_alloc as aligned_alloc(alignment: size_t, bytes: size_t) -> *mut c_void, allocates bytes;
-    mi_posix_memalign as posix_memalign(block: *mut *mut c_void, alignment: size_t, bytes: size_t) -> c_int,
-        allocates bytes;
-    mi_valloc as valloc(bytes: size_t) -> *mut c_void, allocates bytes;
-    mi_pvalloc as pvalloc(bytes: size_t) -> *mut c_void, allocates bytes;
-    mi_malloc_usable_size as malloc_usable_size(block: *const c_void) -> size_t;
-}
+replace!(mi_malloc as malloc(bytes: size_t) -> *mut c_void, of bytes);
+replace!(mi_calloc as calloc(count: size_t, bytes: size_t) -> *mut c_void, of count.saturating_mul(bytes));
+replace!(mi_realloc as realloc(block: *mut c_void, bytes: size_t) -> *mut c_void, of bytes);
+replace!(mi_reallocarray as reallocarray(block: *mut c_void, count: size_t, bytes: size_t) -> *mut c_void,
+    of count.saturating_mul(bytes));
+replace!(mi_free as free(block: *mut c_void));
+replace!(mi_memalign as memalign(alignment: size_t, bytes: size_t) -> *mut c_void, of bytes);
+replace!(mi_aligned_alloc as aligned_alloc(alignment: size_t, bytes: size_t) -> *mut c_void, of bytes);
+replace!(mi_posix_memalign as posix_memalign(block: *mut *mut c_void, alignment: size_t, bytes: size_t) -> c_int,
+    of bytes);
+replace!(mi_valloc as valloc(bytes: size_t) -> *mut c_void, of bytes);
+replace!(mi_pvalloc as pvalloc(bytes: size_t) -> *mut c_void, of bytes);
+replace!(mi_malloc_usable_size as malloc_usable_size(block: *const c_void) -> size_t);
