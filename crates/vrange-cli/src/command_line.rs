@@ -210,8 +210,9 @@ enum Command {
     /// --paired such a mark is `madvise(MADV_FREE)`: the kernel may take the pages, and a store to a page ends its mark. See
     /// vrange_preload(3).
     ///
-    /// The program has one more thread, named vrange-reclaim, and so has each process that it starts. System calls that only a
-    /// process with a single thread may make fail in them: those of `unshare --user` and the like.
+    /// The program has one more thread, named vrange-reclaim, and so has each process that it starts; with mimalloc from the first
+    /// large allocation on. System calls that only a process with a single thread may make fail from then on: those of `unshare
+    /// --user` and the like. More on what a program sees is in vrange_malloc(7).
     ///
     /// The program is looked at before it runs, as ldd(1) does. Of a script it is the interpreter. Programs that it starts
     /// inherit the library and the allocator that were chosen for it. A command that does little but start another, such as
