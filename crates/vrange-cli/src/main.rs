@@ -9,8 +9,10 @@ mod failure;
 mod interrupt;
 mod manual;
 mod output;
+mod parent;
 mod run;
 mod seconds;
+mod shuffle;
 mod size;
 
 use std::process::ExitCode;

@@ -9,11 +9,11 @@ use vrange::{Heap, Phase, Pinned};
 
 use super::cached::{Cached, Link};
 use super::files::SHARE_OF_MEMORY;
-use super::shuffle::Shuffle;
 use super::verify;
 use super::watch::Watch;
 use super::wire::{FromCache, ToCache, receive};
 use crate::failure::Failure;
+use crate::shuffle::Shuffle;
 
 /// While the cache is at most this full (per cent of its target) old files are touched again, so that the order of age
 /// is neither that of reading nor that of addresses. Later, what is oldest may be with the kernel already, and the

@@ -12,6 +12,7 @@ use super::wire;
 use crate::command_line::ProcessOptions;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
+use crate::parent;
 
 /// How long a process may take to end after it closed its output.
 const END_MS_MAX: u64 = 10_000;
@@ -153,13 +154,7 @@ impl Drop for Child<'_> {
 /// # Errors
 /// The parent is gone already, or the cgroup cannot be entered.
 pub(crate) fn settle(options: &ProcessOptions) -> Result<(), Failure> {
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
-        .map_err(|errno| Failure::io("prctl", "PR_SET_PDEATHSIG", &errno.into()))?;
-    // The parent may have ended before the call; then no signal will come.
-    let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
-    if i64::from(parent) != i64::from(options.parent) {
-        return Err(Failure::run("the process that started this one is gone"));
-    }
+    parent::end_with(options.parent)?;
     if let Some(join) = &options.join {
         std::fs::write(join, "0")
             .map_err(|error| Failure::io("entering the cgroup by", join.display(), &error))?;

@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::shuffle::Shuffle;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
+use crate::shuffle::Shuffle;
 
 /// Directory entries looked at before the search is called off.
 const ENTRIES_MAX: usize = 200_000;

@@ -19,7 +19,6 @@ mod picture;
 mod progress;
 mod rank;
 mod room;
-mod shuffle;
 mod summary;
 mod verify;
 mod watch;

@@ -1,15 +1,21 @@
 //! A small random number generator that starts the same way every time, so that two runs can be compared.
 
-/// Marsaglia's xorshift64*; good enough to mix files.
+/// Marsaglia's xorshift64*; good enough to mix files and to vary sizes.
 #[derive(Debug)]
 pub(crate) struct Shuffle {
     state: u64,
 }
 
 impl Shuffle {
-    /// Starts the one sequence there is.
+    /// Starts the sequence that every run of the demo has.
     pub(crate) fn new() -> Self {
-        Self { state: 0x9e37_79b9_7f4a_7c15 }
+        Self::numbered(0)
+    }
+
+    /// Starts one of many sequences: one for each of several threads.
+    pub(crate) fn numbered(number: u64) -> Self {
+        // The product is even, so the state is odd: 0 would stay 0.
+        Self { state: 0x9e37_79b9_7f4a_7c15 ^ number.wrapping_mul(0x5851_f42d_4c95_7f2e) }
     }
 
     /// A number below `bound`, which must not be 0.
@@ -43,5 +49,15 @@ mod tests {
         assert_ne!(items, (0..1000).collect::<Vec<_>>());
         items.sort_unstable();
         assert_eq!(items, (0..1000).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn each_number_has_a_sequence_of_its_own() {
+        let start = |number| {
+            let mut sequence = Shuffle::numbered(number);
+            [(); 4].map(|()| sequence.below(1 << 20))
+        };
+        assert_eq!(start(1), start(1));
+        assert_ne!(start(1), start(2));
     }
 }
