@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
+use crate::bench::malloc::Workload;
 use crate::failure::Failure;
 use crate::{seconds, size};
 
@@ -29,6 +30,10 @@ pub(crate) enum Job {
     BenchRanges(BenchOptions),
     /// `vrange bench raw`.
     BenchRaw(RawBenchOptions),
+    /// `vrange bench malloc`.
+    BenchMalloc(MallocBenchOptions),
+    /// A process that `vrange bench malloc` started: not for users.
+    MallocWork(MallocWorkOptions),
     /// `vrange manual`: for the installation, not for users.
     Manual(ManualOptions),
 }
@@ -170,6 +175,48 @@ pub(crate) struct RawBenchOptions {
     pub(crate) preloaded: bool,
 }
 
+/// What `vrange bench malloc` was asked for.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct MallocBenchOptions {
+    /// Print the rows as one JSON array.
+    ///
+    /// A row has `allocator`, `config`, `workload` and `threads`, the medians `records_per_second`, `resident_bytes` (in use after the
+    /// work and 2 s without any) and `peak_bytes`, and the speed over that of the same allocator in two other configurations,
+    /// `ratio_to_keep` and `ratio_to_dontneed`. Where `not_measured` is a reason, and not null, those are null.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// One short round, with a rest of 0.3 s and a decay of 0.1 s: shows that it runs, not how fast.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Draw a bar chart of speed and memory into this file, too, as SVG.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+}
+
+/// What a process that `vrange bench malloc` started is to do.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct MallocWorkOptions {
+    #[arg(long, value_enum)]
+    pub(crate) workload: Workload,
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) threads: u32,
+    /// Have jemalloc give memory back with MADV_FREE.
+    #[arg(long)]
+    pub(crate) lazy: bool,
+    /// How long to work without counting.
+    #[arg(long)]
+    pub(crate) warm_up_ms: u64,
+    /// How long to work and count.
+    #[arg(long)]
+    pub(crate) work_ms: u64,
+    /// How long to do nothing before memory is looked at, if it is.
+    #[arg(long)]
+    pub(crate) rest_ms: Option<u64>,
+    /// The process to end with.
+    #[arg(long)]
+    pub(crate) parent: u32,
+}
+
 /// Where the manual is to be written.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ManualOptions {
@@ -231,6 +278,8 @@ enum Command {
     Bench(Bench),
     #[command(hide = true, subcommand)]
     DemoProcess(DemoRole),
+    #[command(hide = true)]
+    MallocWork(MallocWorkOptions),
     /// Write a manual page for each command
     #[command(hide = true)]
     Manual(ManualOptions),
@@ -245,6 +294,23 @@ enum Bench {
     /// Marks on memory that was adopted, marks by which the kernel is told at once, and the preloaded library's madvise. All are
     /// measured in one run, in turns, and compared by their medians.
     Raw(RawBenchOptions),
+    /// Programs on tcmalloc, jemalloc and mimalloc: freed memory kept, given back, or marked
+    ///
+    /// Runs one program on each allocator, and does with the memory that it frees what the configuration says. All are measured in one
+    /// run, in turns, each in a process of its own, and compared by their medians: records in a second, and the memory in use 2 s after
+    /// the work. Takes about twelve minutes. tcmalloc (libtcmalloc_minimal.so.4) and jemalloc (libjemalloc.so.2) are the system's,
+    /// mimalloc is the one in libvrange_mimalloc.so. What cannot be measured on this machine is listed with the reason.
+    ///
+    /// Configurations. keep: memory is never given back (TCMALLOC_RELEASE_RATE=0, dirty_decay_ms:-1, MIMALLOC_PURGE_DELAY=-1, and for
+    /// glibc large thresholds). dontneed: it is given back with MADV_DONTNEED as soon as it is freed (TCMALLOC_AGGRESSIVE_DECOMMIT=1,
+    /// dirty_decay_ms:0, MIMALLOC_PURGE_DELAY=0). free: the same with MADV_FREE, for jemalloc by hooks that leave it no other way, since
+    /// no setting does, and for mimalloc by MIMALLOC_PURGE_DECOMMITS=0. marks: it is marked volatile, as under `vrange run` with
+    /// `--decay 1`. default: glibc with nothing set; it has no marks.
+    ///
+    /// Workloads. churn: 16 blocks of 4 MiB are allocated, each is filled, and all are freed; a record is a block. search: 1 to 8 MiB
+    /// are allocated, sorted keys are copied there, one of them is looked up, and the copy is freed, as in the program ebizzy; a record
+    /// is a look-up. The keys take 8 MiB, which stay in use. search runs in one thread and in as many as there are processors.
+    Malloc(MallocBenchOptions),
 }
 
 #[derive(Debug, Args)]
@@ -274,7 +340,9 @@ pub(crate) fn parse() -> Result<Job, Failure> {
         Command::Run(options) => Ok(Job::Run(options)),
         Command::Bench(Bench::Ranges(options)) => Ok(Job::BenchRanges(options)),
         Command::Bench(Bench::Raw(options)) => Ok(Job::BenchRaw(options)),
+        Command::Bench(Bench::Malloc(options)) => Ok(Job::BenchMalloc(options)),
         Command::DemoProcess(role) => Ok(Job::DemoProcess(role)),
+        Command::MallocWork(options) => Ok(Job::MallocWork(options)),
         Command::Manual(options) => Ok(Job::Manual(options)),
     }
 }

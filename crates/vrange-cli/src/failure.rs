@@ -1,6 +1,5 @@
 //! How the command fails: one line that says what went wrong, one that says what to do, and an exit code.
 
-use std::fmt::Write as _;
 use std::process::ExitCode;
 
 /// Why the command ends without success.
@@ -82,16 +81,18 @@ impl Failure {
 
     /// What to print on standard error, with its line end; empty if there is nothing to say.
     pub(crate) fn report(&self) -> String {
-        let mut report = String::new();
-        if self.kind == Kind::ReaderGone {
-            return report;
+        match self.kind {
+            Kind::ReaderGone => String::new(),
+            _ => format!("error: {}\n", self.reason()),
         }
-        let _ = write!(report, "error: {}", self.message);
-        if let Some(hint) = &self.hint {
-            let _ = write!(report, " ({hint})");
+    }
+
+    /// What went wrong, with the hint in brackets: for a text that goes on without what failed.
+    pub(crate) fn reason(&self) -> String {
+        match &self.hint {
+            Some(hint) => format!("{} ({hint})", self.message),
+            None => self.message.clone(),
         }
-        report.push('\n');
-        report
     }
 
     /// The exit code that goes with it.

@@ -38,6 +38,8 @@ fn start(job: Job) -> Result<(), Failure> {
         Job::Run(options) => run::run(&options),
         Job::BenchRanges(options) => bench::ranges::run(&options),
         Job::BenchRaw(options) => bench::raw::run(&options),
+        Job::BenchMalloc(options) => bench::malloc::run(&options),
+        Job::MallocWork(options) => bench::malloc::work(&options),
         Job::Manual(options) => manual::run(&options),
     }
 }

@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Output, Stdio};
 
 use common::{
-    demo_groups, demo_processes, directory_of_files, has_cgroup, json, run, stderr, stdout, vrange,
+    child_processes, demo_groups, directory_of_files, has_cgroup, json, run, stderr, stdout, vrange,
     wait_until,
 };
 use rustix::process::{Pid, Signal, kill_process};
@@ -109,12 +109,12 @@ fn signals_leave_no_process_and_no_cgroup() {
         wait_until("the group", || {
             demo_groups(pid).iter().any(|group| group.ends_with(format!("vrange-demo-{pid}-both")))
         });
-        wait_until("the cache process", || !demo_processes(pid).is_empty());
+        wait_until("the cache process", || !child_processes(pid).is_empty());
         signal(&demo, sent);
         let status = demo.wait().expect("it ends");
         assert_eq!(status.code(), Some(code), "after {sent:?}");
         assert_eq!(demo_groups(pid), Vec::<std::path::PathBuf>::new(), "after {sent:?}");
-        assert_eq!(demo_processes(pid), Vec::<u32>::new(), "after {sent:?}");
+        assert_eq!(child_processes(pid), Vec::<u32>::new(), "after {sent:?}");
     }
 }
 
@@ -123,10 +123,10 @@ fn children_end_with_a_parent_that_is_killed() {
     let files = directory_of_files(64 << 20);
     let mut demo = start(files.path().to_str().expect("UTF-8"), "madvise");
     let pid = demo.id();
-    wait_until("the cache process", || !demo_processes(pid).is_empty());
+    wait_until("the cache process", || !child_processes(pid).is_empty());
     signal(&demo, Signal::KILL);
     demo.wait().expect("it ends");
-    wait_until("the end of its children", || demo_processes(pid).is_empty());
+    wait_until("the end of its children", || child_processes(pid).is_empty());
 }
 
 /// Starts a demo of one round, kills one of its processes as soon as it is seen, and waits for the end.
@@ -144,7 +144,7 @@ fn kill_one(directory: &str, marks: &[&str]) -> (u32, Output) {
     };
     let mut found = None;
     wait_until("the process to kill", || {
-        found = demo_processes(pid).into_iter().find(is_wanted);
+        found = child_processes(pid).into_iter().find(is_wanted);
         found.is_some()
     });
     let victim = found.and_then(|found| Pid::from_raw(i32::try_from(found).ok()?)).expect("a process id");

@@ -1,6 +1,8 @@
 //! Measurements, beside what one would do without the library.
 
+pub(crate) mod malloc;
 mod mapping;
+mod memory;
 pub(crate) mod ranges;
 pub(crate) mod raw;
 mod samples;

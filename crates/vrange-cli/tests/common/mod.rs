@@ -75,8 +75,8 @@ pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// Processes that the demo of process `parent` has started and that still run.
-pub(crate) fn demo_processes(parent: u32) -> Vec<u32> {
+/// Processes that the demo, or the benchmark, of process `parent` has started and that still run.
+pub(crate) fn child_processes(parent: u32) -> Vec<u32> {
     let wanted = format!("--parent\0{parent}\0");
     let entries = fs::read_dir("/proc").expect("/proc is there").flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());

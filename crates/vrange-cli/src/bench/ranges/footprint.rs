@@ -4,6 +4,7 @@ use vrange::{Heap, Pinned};
 use vrange_os::{PAGE_BYTES, Span};
 
 use super::ours::fill;
+use crate::bench::memory;
 use crate::bench::table::Row;
 use crate::failure::Failure;
 
@@ -95,36 +96,12 @@ fn failed(error: vrange::Error) -> Failure {
     Failure::run(format!("making a range: {error}"))
 }
 
-/// Anonymous memory in use, exact to a page: `/proc/self/smaps_rollup` is added up when it is read, unlike
-/// `/proc/self/statm`. (Code of the program that runs for the first time is no state of a range.)
+/// Anonymous memory in use. (Code of the program that runs for the first time is no state of a range.)
 fn resident_bytes() -> Result<u64, Failure> {
-    const PATH: &str = "/proc/self/smaps_rollup";
-    let text = std::fs::read_to_string(PATH).map_err(|error| Failure::io("reading", PATH, &error))?;
-    parse_resident(&text).ok_or_else(|| Failure::run(format!("{PATH} tells of no anonymous memory")))
-}
-
-fn parse_resident(text: &str) -> Option<u64> {
-    let kibibytes =
-        text.lines().find_map(|line| line.strip_prefix("Anonymous:"))?.trim().strip_suffix("kB")?;
-    kibibytes.trim().parse::<u64>().ok()?.checked_mul(1024)
+    memory::anonymous_bytes()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a mean for people")]
 fn per(bytes: u64, count: usize) -> f64 {
     bytes as f64 / count.max(1) as f64
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn resident_memory_is_read_in_kibibytes() {
-        assert_eq!(
-            parse_resident("5555-6666 [rollup]\nRss:    99 kB\nAnonymous:    12 kB\nPss: 3 kB\n"),
-            Some(12 << 10)
-        );
-        assert_eq!(parse_resident("Pss: 3 kB\n"), None);
-        assert!(resident_bytes().expect("this process has memory") > 0);
-    }
 }
