@@ -3,7 +3,7 @@
 use std::ffi::{c_int, c_long, c_void};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use libmimalloc_sys::{mi_option_set, mi_process_init};
+use libmimalloc_sys::{mi_option_get, mi_option_set, mi_process_init};
 use vrange::raw;
 use vrange_malloc::free_memory;
 
@@ -37,6 +37,7 @@ unsafe extern "C" {
 /// Numbers of `mi_option_t`, version 3.
 const OPTION_PURGE_DELAY: c_int = 15;
 const OPTION_PAGE_COMMIT_ON_DEMAND: c_int = 40;
+const OPTION_ALLOW_THP: c_int = 43;
 
 const GIB: u64 = 1 << 30;
 /// mimalloc makes no smaller arena.
@@ -152,6 +153,11 @@ fn add_arena(bytes: u64) -> Option<u64> {
         let _ = raw::forget(start, bytes);
         arena.give_up();
         return None;
+    }
+    // As mimalloc does for its own.
+    // SAFETY: an option of this version.
+    if unsafe { mi_option_get(OPTION_ALLOW_THP) } != 0 {
+        arena.use_huge_pages();
     }
     RESERVED_BYTES.fetch_add(bytes as u64, Ordering::Relaxed); // Relaxed: see the statics.
     Some(bytes as u64)

@@ -3,9 +3,9 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
+use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap_anonymous, mprotect, munmap};
 use rustix::process::{Resource, getrlimit};
-use vrange_os::PAGE_BYTES;
+use vrange_os::{HUGE_PAGE_BYTES, PAGE_BYTES};
 
 /// So much is opened at once.
 const STEP_BYTES: usize = 64 << 20;
@@ -21,6 +21,8 @@ pub(crate) struct Reservation {
     /// 0: there is none.
     start: AtomicUsize,
     bytes: AtomicUsize,
+    /// Length of the part at its start that was opened first.
+    books_bytes: AtomicUsize,
     /// A bit for each step that is open. To open one twice does no harm.
     open: [AtomicU64; WORDS],
 }
@@ -30,6 +32,7 @@ impl Reservation {
         Self {
             start: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
+            books_bytes: AtomicUsize::new(0),
             open: [const { AtomicU64::new(0) }; WORDS],
         }
     }
@@ -51,6 +54,17 @@ impl Reservation {
         None
     }
 
+    /// Has the kernel use huge pages where it can (`MADV_HUGEPAGE`), but for what was opened first, which holds the allocator's books and
+    /// is thinly used.
+    pub(crate) fn use_huge_pages(&self) {
+        // Relaxed, all of them: see `make`.
+        let (start, bytes) = (self.start.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed));
+        let books = self.books_bytes.load(Ordering::Relaxed).next_multiple_of(HUGE_PAGE_BYTES).min(bytes);
+        let rest = std::ptr::with_exposed_provenance_mut(start + books);
+        // SAFETY: a mapping of our own; changes no contents. A kernel without huge pages refuses.
+        let _ = unsafe { madvise(rest, bytes - books, Advice::LinuxHugepage) };
+    }
+
     /// Gives it back. Nobody has used it.
     pub(crate) fn give_up(&self) {
         // Relaxed: by the thread that made it.
@@ -67,6 +81,9 @@ impl Reservation {
         let (start, all) = (self.start.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed));
         let from = (part.addr() - start) / STEP_BYTES;
         let to = (part.addr() - start + bytes).div_ceil(STEP_BYTES);
+        if part.addr() == start {
+            self.books_bytes.store(bytes, Ordering::Relaxed); // Relaxed: by the thread that made it.
+        }
         (from..to).all(|step| {
             let (word, bit) = (&self.open[step / 64], 1 << (step % 64));
             // Relaxed, here and below: whoever finds the bit finds the step open, since the kernel has opened it for all threads.
