@@ -86,7 +86,7 @@ struct Installed {
 }
 
 /// So many arenas are made at once, to be hooked from the beginning: each takes 90 KiB. jemalloc can make four for each processor.
-const ARENAS_MADE: c_uint = 16;
+const ARENAS_MADE: c_uint = 4;
 
 static INSTALLED: OnceLock<Installed> = OnceLock::new();
 /// Does the kernel promise more memory than there is? Relaxed: read before the first hook is set.
