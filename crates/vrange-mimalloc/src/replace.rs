@@ -19,6 +19,31 @@ unsafe extern "C" {
     fn mi_malloc_usable_size(block: *const c_void) -> size_t;
 }
 
+/// What an allocation returns.
+trait Outcome {
+    /// Sets `errno` as libc does. mimalloc says nothing of a size that is too large.
+    fn told(self) -> Self;
+}
+
+impl Outcome for *mut c_void {
+    fn told(self) -> Self {
+        if self.is_null() {
+            // SAFETY: asks for the address of this thread's own variable.
+            let place = unsafe { libc::__errno_location() };
+            // SAFETY: as above.
+            unsafe { place.write(libc::ENOMEM) };
+        }
+        self
+    }
+}
+
+impl Outcome for c_int {
+    fn told(self) -> Self {
+        // It is the error itself.
+        self
+    }
+}
+
 /// Exports a function of mimalloc's as the libc function of the second name.
 macro_rules! replace {
     ($own:ident as $name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)?) => {
@@ -46,7 +71,7 @@ macro_rules! replace {
             unsafe extern "C" fn when_large($($argument: $type),*) -> $result {
                 vrange_allocator::before_large_allocation();
                 // SAFETY: passed on from the program; mimalloc's function has the same contract.
-                unsafe { $own($($argument),*) }
+                unsafe { $own($($argument),*) }.told()
             }
             if $bytes >= vrange_allocator::LARGE_BYTES {
                 // SAFETY: as above.
