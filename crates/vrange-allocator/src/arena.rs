@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use libmimalloc_sys::{mi_option_get, mi_option_set, mi_process_init};
 use vrange::raw;
 use vrange_malloc::free_memory;
+use vrange_os::HUGE_PAGE_BYTES;
 
 use crate::reservation::{self, Reservation};
 
@@ -42,6 +43,8 @@ const OPTION_ALLOW_THP: c_int = 43;
 const GIB: u64 = 1 << 30;
 /// mimalloc makes no smaller arena.
 const ARENA_BYTES_MIN: u64 = 64 << 20;
+/// A block of so many bytes is in huge pages, as far as they fit.
+const HUGE_BYTES: usize = 2 * HUGE_PAGE_BYTES;
 /// How many arenas are made at once, at most.
 const ARENAS_AT_START: usize = 8;
 /// How many arenas may be made. mimalloc has room for 160.
@@ -57,6 +60,8 @@ static ARENAS_MADE: AtomicUsize = AtomicUsize::new(0);
 static RESERVED_BYTES: AtomicU64 = AtomicU64::new(0);
 static COMMITTED_BYTES: AtomicU64 = AtomicU64::new(0);
 static STARTED: AtomicBool = AtomicBool::new(false);
+/// Does mimalloc allow huge pages?
+static HUGE_PAGES: AtomicBool = AtomicBool::new(false);
 /// Is there an arena, whose free memory can be marked?
 static MARKS: AtomicBool = AtomicBool::new(false);
 static USER_HAS_SET_DELAY: AtomicBool = AtomicBool::new(false);
@@ -75,6 +80,8 @@ pub fn start() {
     if !vrange_malloc::kernel_overcommits() {
         return;
     }
+    // SAFETY: as above.
+    HUGE_PAGES.store(unsafe { mi_option_get(OPTION_ALLOW_THP) } != 0, Ordering::Relaxed); // Relaxed: see the statics.
     // As much as the machine has memory, so that there is rarely need for more.
     let mut bytes = rustix::system::sysinfo().totalram.next_multiple_of(GIB);
     for _ in 0..ARENAS_AT_START {
@@ -154,11 +161,6 @@ fn add_arena(bytes: u64) -> Option<u64> {
         arena.give_up();
         return None;
     }
-    // As mimalloc does for its own.
-    // SAFETY: an option of this version.
-    if unsafe { mi_option_get(OPTION_ALLOW_THP) } != 0 {
-        arena.use_huge_pages();
-    }
     RESERVED_BYTES.fetch_add(bytes as u64, Ordering::Relaxed); // Relaxed: see the statics.
     Some(bytes as u64)
 }
@@ -176,8 +178,17 @@ unsafe extern "C" fn commit_or_decommit(
     let start: *mut u8 = start.cast();
     if commit {
         // SAFETY: the argument is one of the static reservations.
-        if !unsafe { &*arena.cast::<Reservation>() }.open(start, bytes) {
+        let arena = unsafe { &*arena.cast::<Reservation>() };
+        if !arena.open(start, bytes) {
             return false;
+        }
+        // Relaxed: see the statics.
+        if HUGE_PAGES.load(Ordering::Relaxed) {
+            if bytes >= HUGE_BYTES {
+                arena.use_huge_pages(start, bytes);
+            } else {
+                arena.use_small_pages(start, bytes);
+            }
         }
         COMMITTED_BYTES.fetch_add(bytes as u64, Ordering::Relaxed); // Relaxed: see the statics.
         // SAFETY: a part of an arena. What of it is in use was not given.

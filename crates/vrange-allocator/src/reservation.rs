@@ -1,6 +1,7 @@
 //! Address space for an arena, opened in steps: what is not open takes no memory whatever the program does (`mlockall(2)`), is not in core
 //! dumps, and does not count where limits count what can be written to (`RLIMIT_DATA`).
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap_anonymous, mprotect, munmap};
@@ -12,6 +13,8 @@ const STEP_BYTES: usize = 64 << 20;
 /// No reservation is larger: as many steps as there are bits.
 pub(crate) const BYTES_MAX: u64 = STEP_BYTES as u64 * (WORDS * 64) as u64;
 const WORDS: usize = 2;
+/// Bits for its huge pages.
+const HUGE_WORDS: usize = STEP_BYTES * WORDS / HUGE_PAGE_BYTES;
 /// Reservations begin where blocks of marks do.
 const ALIGNMENT: usize = 4 << 20;
 
@@ -21,8 +24,8 @@ pub(crate) struct Reservation {
     /// 0: there is none.
     start: AtomicUsize,
     bytes: AtomicUsize,
-    /// Length of the part at its start that was opened first.
-    books_bytes: AtomicUsize,
+    /// A bit for each huge page that the kernel has been asked for.
+    huge: [AtomicU64; HUGE_WORDS],
     /// A bit for each step that is open. To open one twice does no harm.
     open: [AtomicU64; WORDS],
 }
@@ -32,7 +35,7 @@ impl Reservation {
         Self {
             start: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
-            books_bytes: AtomicUsize::new(0),
+            huge: [const { AtomicU64::new(0) }; HUGE_WORDS],
             open: [const { AtomicU64::new(0) }; WORDS],
         }
     }
@@ -54,15 +57,46 @@ impl Reservation {
         None
     }
 
-    /// Has the kernel use huge pages where it can (`MADV_HUGEPAGE`), but for what was opened first, which holds the allocator's books and
-    /// is thinly used.
-    pub(crate) fn use_huge_pages(&self) {
-        // Relaxed, all of them: see `make`.
-        let (start, bytes) = (self.start.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed));
-        let books = self.books_bytes.load(Ordering::Relaxed).next_multiple_of(HUGE_PAGE_BYTES).min(bytes);
-        let rest = std::ptr::with_exposed_provenance_mut(start + books);
-        // SAFETY: a mapping of our own; changes no contents. A kernel without huge pages refuses.
-        let _ = unsafe { madvise(rest, bytes - books, Advice::LinuxHugepage) };
+    /// Has the kernel use huge pages (`MADV_HUGEPAGE`) for those that lie in a part which is to be used as a whole. The part at the
+    /// start is not: it holds the allocator's books.
+    pub(crate) fn use_huge_pages(&self, part: *mut u8, bytes: usize) {
+        let offset = part.addr() - self.start();
+        if offset == 0 {
+            return;
+        }
+        let pages = offset.div_ceil(HUGE_PAGE_BYTES)..(offset + bytes) / HUGE_PAGE_BYTES;
+        if pages.clone().any(|page| !self.has_huge_page(page)) {
+            self.advise(pages, Advice::LinuxHugepage, |word, bit| word | bit);
+        }
+    }
+
+    /// Takes that back for those in which a part lies: in thinly used memory they would take more than is used.
+    pub(crate) fn use_small_pages(&self, part: *mut u8, bytes: usize) {
+        let offset = part.addr() - self.start();
+        let pages = offset / HUGE_PAGE_BYTES..(offset + bytes).div_ceil(HUGE_PAGE_BYTES);
+        if pages.clone().any(|page| self.has_huge_page(page)) {
+            self.advise(pages, Advice::LinuxNoHugepage, |word, bit| word & !bit);
+        }
+    }
+
+    fn start(&self) -> usize {
+        self.start.load(Ordering::Relaxed) // Relaxed: see `make`.
+    }
+
+    fn has_huge_page(&self, page: usize) -> bool {
+        // Relaxed: a hint that orders nothing.
+        self.huge[page / 64].load(Ordering::Relaxed) >> (page % 64) & 1 == 1
+    }
+
+    fn advise(&self, pages: Range<usize>, advice: Advice, noted: fn(u64, u64) -> u64) {
+        let first = std::ptr::with_exposed_provenance_mut(self.start() + pages.start * HUGE_PAGE_BYTES);
+        // SAFETY: a part of a mapping of our own; changes no contents. A kernel without huge pages refuses.
+        let _ = unsafe { madvise(first, pages.len() * HUGE_PAGE_BYTES, advice) };
+        for page in pages {
+            let note = |word| Some(noted(word, 1 << (page % 64)));
+            // Relaxed: see `has_huge_page`.
+            let _ = self.huge[page / 64].fetch_update(Ordering::Relaxed, Ordering::Relaxed, note);
+        }
     }
 
     /// Gives it back. Nobody has used it.
@@ -81,9 +115,6 @@ impl Reservation {
         let (start, all) = (self.start.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed));
         let from = (part.addr() - start) / STEP_BYTES;
         let to = (part.addr() - start + bytes).div_ceil(STEP_BYTES);
-        if part.addr() == start {
-            self.books_bytes.store(bytes, Ordering::Relaxed); // Relaxed: by the thread that made it.
-        }
         (from..to).all(|step| {
             let (word, bit) = (&self.open[step / 64], 1 << (step % 64));
             // Relaxed, here and below: whoever finds the bit finds the step open, since the kernel has opened it for all threads.

@@ -23,22 +23,33 @@ use vrange_testing::{Ended, Job, MemoryGroup, Talk, alone, drain_processors, in_
 
 const HALF_BYTES: usize = 4 << 20;
 /// Of a heap that is larger than its group.
-const LARGE_HALF_BYTES: usize = 64 << 20;
-const COLLECTIONS: u32 = 4;
+const LARGE_HALF_BYTES: usize = 128 << 20;
+const COLLECTIONS: u32 = 3;
 const SMALL: Layout = Layout { half_bytes: HALF_BYTES, huge_pages: false };
 const HUGE: Layout = Layout { huge_pages: true, ..SMALL };
 
-/// Has the kernel take all that is closed. What a processor keeps in a list of its own is looked at again.
-fn take_all_that_is_closed(program: &Program) {
-    let until = Instant::now() + Duration::from_secs(20);
+/// Runs the program until the kernel has taken all that is closed.
+fn run_until_all_that_is_closed_is_taken(program: &mut Program) {
+    let until = Instant::now() + Duration::from_secs(60);
     loop {
-        drain_processors();
-        program.squeeze().expect("a shortage");
-        let held = program.held().expect("a look at the page table");
-        if held.closed_bytes == 0 {
-            return;
+        // So that each half has been in use since, and all of it was marked anew.
+        program.run(2).expect("every object right");
+        program.collect().expect("every object right");
+        // Of what processors kept in lists of their own, the first look takes none. A page that the kernel was just moving to another
+        // place has passed by the offer, and stays until the next mark.
+        for _ in 0..3 {
+            drain_processors();
+            program.squeeze().expect("a shortage");
+            if program.held().expect("a look at the page table").closed_bytes == 0 {
+                return;
+            }
         }
-        assert!(Instant::now() < until, "closed memory was not taken: {held:?}, {:?}", raw::stats());
+        assert!(
+            Instant::now() < until,
+            "closed memory was not taken: {:?}, {:?}",
+            program.held(),
+            raw::stats()
+        );
     }
 }
 
@@ -89,19 +100,14 @@ fn all_that_is_closed_goes_without_harm() {
 #[track_caller]
 fn assert_all_that_is_closed_goes_without_harm(layout: Layout) {
     let mut program = Program::new(layout, Policy::Volatile, 1).expect("a program");
-    let mut collections = 0;
     for _ in 0..3 {
-        program.run(3).expect("every object right");
-        program.collect().expect("every object right");
-        collections += 4;
-        take_all_that_is_closed(&program);
+        run_until_all_that_is_closed_is_taken(&mut program);
         // What is open is still there, table and trees among it.
         assert!(program.held().expect("a look at the page table").open_bytes > HALF_BYTES / 16);
-        // Twice, so that both halves are used that have lost all.
-        program.run(2).expect("every object right");
-        collections += 2;
     }
-    assert_eq!(program.checked().collections, collections);
+    // Both halves are used that have lost all.
+    program.run(2).expect("every object right");
+    assert!(program.checked().collections >= 3 * 3 + 2);
 }
 
 #[test]
