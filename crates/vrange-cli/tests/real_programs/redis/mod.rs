@@ -174,7 +174,9 @@ fn check(malloc: &'static str) {
         return;
     }
     let plain = match malloc {
+        // The same allocator without us, where it is another than the program's own.
         "tcmalloc" => plain_bytes(Way::Tcmalloc),
+        "mimalloc" => plain_bytes(Way::Mimalloc),
         _ => *PLAIN.get_or_init(|| plain_bytes(Way::Plain)),
     };
     load(way, |server| {

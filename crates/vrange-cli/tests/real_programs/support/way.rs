@@ -38,6 +38,8 @@ pub(crate) enum Way {
     Plain,
     /// On tcmalloc, which gives memory back at once, with nothing of ours: what tcmalloc keeps in its caches is its own affair.
     Tcmalloc,
+    /// On the mimalloc that comes with the library, which gives memory back by itself, with nothing of ours.
+    Mimalloc,
     /// Through `vrange run`, with this word after `--malloc`.
     Malloc(&'static str),
 }
@@ -47,6 +49,7 @@ impl fmt::Display for Way {
         match self {
             Self::Plain => write!(f, "the plain run"),
             Self::Tcmalloc => write!(f, "the run on tcmalloc"),
+            Self::Mimalloc => write!(f, "the run on mimalloc"),
             Self::Malloc(malloc) => write!(f, "vrange run --malloc {malloc}"),
         }
     }
@@ -66,7 +69,7 @@ impl Way {
     /// As [`command`](Self::command), by a copy of the command, with more options.
     pub(crate) fn command_by(self, vrange: &Path, program: &Path, options: &[&str]) -> Command {
         let mut command = match self {
-            Self::Plain | Self::Tcmalloc => Command::new(program),
+            Self::Plain | Self::Tcmalloc | Self::Mimalloc => Command::new(program),
             Self::Malloc(malloc) => {
                 let mut command = Command::new(vrange);
                 command.args(["run", "--malloc", malloc, "--decay", DECAY_SECONDS]);
@@ -76,6 +79,10 @@ impl Way {
         };
         for name in VARIABLES {
             command.env_remove(name);
+        }
+        if self == Self::Mimalloc {
+            let library = built("libvrange_mimalloc.so").expect("looked for before");
+            command.env("LD_PRELOAD", library).env("VRANGE_MALLOC", "off").env("MIMALLOC_PURGE_DELAY", "0");
         }
         if self == Self::Tcmalloc {
             command.env("LD_PRELOAD", TCMALLOC).env("TCMALLOC_AGGRESSIVE_DECOMMIT", "1");
