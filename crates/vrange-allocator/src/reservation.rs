@@ -43,7 +43,7 @@ impl Reservation {
     /// Reserves so many bytes, of which none is open, or as many less as the process may have, but for `least`. To be called once, by one
     /// thread; returns where it begins.
     pub(crate) fn make(&self, bytes: u64, least: u64) -> Option<(*mut u8, usize)> {
-        let mut bytes = bytes.min(BYTES_MAX).min(address_space_left() / 2);
+        let mut bytes = bytes.min(BYTES_MAX).min(address_space_left() / 4);
         while bytes >= least {
             let whole = usize::try_from(bytes).unwrap_or(0) / ALIGNMENT * ALIGNMENT;
             if let Some(start) = reserve(whole) {

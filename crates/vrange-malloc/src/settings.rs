@@ -1,6 +1,7 @@
 //! What a process is to do with its free memory: read from the environment once, when a preloaded library is loaded.
 
 use std::io::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use vrange::Content;
@@ -39,13 +40,16 @@ impl Settings {
     /// What the environment says. `None`: nothing is to be hooked, as it is where nothing is said and `unasked` is false. What cannot
     /// be understood is told on standard error, and is as if it were not set.
     pub fn read(unasked: bool) -> Option<Self> {
-        Self::from(
-            unasked,
-            |name| std::env::var(name).ok(),
-            |complaint| {
-                let _ = writeln!(std::io::stderr(), "vrange: {complaint}");
-            },
-        )
+        // Parts of one library read them one after the other.
+        static TOLD: AtomicBool = AtomicBool::new(false);
+        let mut complaints = String::new();
+        let complain = |complaint: String| complaints.push_str(&format!("vrange: {complaint}\n"));
+        let settings = Self::from(unasked, |name| std::env::var(name).ok(), complain);
+        // Relaxed: before there are other threads.
+        if !complaints.is_empty() && !TOLD.swap(true, Ordering::Relaxed) {
+            let _ = std::io::stderr().write_all(complaints.as_bytes());
+        }
+        settings
     }
 
     fn from(

@@ -19,10 +19,11 @@ pub(crate) fn prepare() {
     if DONE.swap(true, Ordering::Relaxed) {
         return;
     }
-    // Handlers of `fork` run in the opposite order: those of the reclaimer, which allocates, are registered later, and run before.
 
     // SAFETY: before the first allocation: nothing of this library has run.
     unsafe { dlmalloc::enable_alloc_after_fork() };
+    // After those of this library's allocator, and so before them in a fork: they wait for the reclaimer, which allocates.
+    vrange::raw::watch_forks();
     next::find_all();
     mode::read();
     mappings::look_for_merging();

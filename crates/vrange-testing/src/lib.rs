@@ -7,6 +7,7 @@
 //! * [`seccomp`] takes system calls away;
 //! * [`CountingAllocator`] and [`allocations_of`] count what a thread allocates;
 //! * [`drain_processors`] has the kernel finish what it put off;
+//! * [`Ksm`] has the kernel merge equal pages;
 //! * [`Ring`] writes to memory past its page table;
 //! * [`alone`] keeps tests that fill memory apart, [`scale`] says how long they run, and [`skipped`] says that one cannot
 //!   run here.
@@ -18,6 +19,7 @@ mod alone;
 mod group;
 mod isolated;
 mod job;
+mod ksm;
 mod processors;
 mod ring;
 pub mod seccomp;
@@ -28,6 +30,7 @@ pub use alone::{Alone, alone};
 pub use group::{MemoryGroup, has_swap};
 pub use isolated::{in_child, in_child_with, is_child};
 pub use job::{Child, Ended, Job, Named, Talk, serve};
+pub use ksm::Ksm;
 pub use processors::{drain_processors, on_each_processor};
 pub use ring::Ring;
 pub use rustix::process::Signal;

@@ -112,6 +112,13 @@ pub fn prepare() -> Result<(), Error> {
     Ok(())
 }
 
+/// Registers the handlers by which forks are noticed (`pthread_atfork(3)`) now, instead of when the reclaimer is started: for a library with
+/// handlers of its own, since what was registered last runs first before a `fork`, and last after it. From the first of these handlers
+/// to the last, [`prepare`] does nothing.
+pub fn watch_forks() {
+    runtime::register_fork_handlers();
+}
+
 /// Promises to say so before a mapping ends: marks in it are deferred from now on, and cost nanoseconds.
 ///
 /// Whatever was known of the addresses before is forgotten. Cost: a store for each 4 MiB; the first in each 16 GiB of address

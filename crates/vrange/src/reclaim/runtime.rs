@@ -54,6 +54,8 @@ struct Runtime {
     /// Entered before the list is locked, closed by a fork: the child's lock is never one that a thread of the parent holds.
     gate: Gate,
     list: Mutex<List>,
+    /// 1: from before a `fork` until after it, in parent and child. What is closed meanwhile would not be opened for who starts a thread.
+    forking: AtomicU8,
     /// The thread could not be started: not to be tried again before this time, in ticks.
     not_before: AtomicU64,
 }
@@ -73,6 +75,7 @@ static RUNTIME: Runtime = Runtime {
     driven_sleeper: Sleeper::new(),
     gate: Gate::new(),
     list: Mutex::new(List { served: Vec::new(), driven: Vec::new(), closed: Vec::new() }),
+    forking: AtomicU8::new(0),
     not_before: AtomicU64::new(0),
 };
 
@@ -170,7 +173,9 @@ pub(crate) fn after_unmark(span: Span) {
 /// Starts the thread. If the system has none to give, later unpins try again, and data stays where it is until then.
 fn start() {
     // Relaxed, here and below: a time that orders nothing.
-    if clock::ticks() < RUNTIME.not_before.load(Ordering::Relaxed) {
+    let is_early = clock::ticks() < RUNTIME.not_before.load(Ordering::Relaxed);
+    // Relaxed: whoever forks calls this itself, from a handler of the program's own; others may as well wait.
+    if is_early || RUNTIME.forking.load(Ordering::Relaxed) == 1 {
         RUNTIME.sleeper.reset();
         return;
     }
@@ -275,7 +280,7 @@ fn needs_reclaimer(pools: &[Arc<dyn Pool>]) -> bool {
 }
 
 /// Registers the handlers, once in the life of the process and of its children.
-fn register_fork_handlers() {
+pub(crate) fn register_fork_handlers() {
     static REGISTERED: AtomicU8 = AtomicU8::new(0);
     // Relaxed: only who is first counts.
     if REGISTERED.swap(1, Ordering::Relaxed) == 0 {
@@ -289,6 +294,7 @@ extern "C" fn close_for_fork() {
     // This may be a child that came by a raw `clone`, with threads of its parent inside the gate.
     enter_process();
     RUNTIME.gate.close();
+    RUNTIME.forking.store(1, Ordering::Relaxed); // Relaxed: see `start`.
     let mut list = list();
     let heaps: Vec<Arc<Inner>> = list.served.iter().chain(&list.driven).filter_map(Weak::upgrade).collect();
     for heap in &heaps {
@@ -315,6 +321,7 @@ fn open_after_fork(open: impl Fn(&Inner)) {
     for heap in &closed {
         open(heap);
     }
+    RUNTIME.forking.store(0, Ordering::Relaxed); // Relaxed: see `start`.
     RUNTIME.gate.open();
     // Possibly the last handles.
     drop(closed);

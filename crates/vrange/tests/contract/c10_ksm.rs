@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use vrange::Pinned;
 use vrange_os::PAGE_BYTES;
-use vrange_testing::{Alone, alone, drain_processors, is_child, skipped};
+use vrange_testing::{Ksm, drain_processors, skipped};
 
 use crate::support::group::{Group, in_group};
 use crate::support::quiet_heap;
@@ -18,53 +18,6 @@ const DIRECTORY: &str = "/sys/kernel/mm/ksm";
 /// KSM goes round everything that asks for it on the machine, which can be a virtual machine of some GiB: then a round takes
 /// seconds, and not milliseconds.
 const ROUNDS_MAX: Duration = Duration::from_secs(180);
-
-/// KSM at full speed; as it was before when dropped.
-struct Ksm {
-    before: Vec<(&'static str, String)>,
-    _alone: Option<Alone>,
-}
-
-impl Ksm {
-    /// `None`: the kernel has no KSM, or this user may not turn it on.
-    fn run() -> Option<Self> {
-        // Another program's tests would turn it off when they are done. The child's parent has the lock.
-        let alone = (!is_child()).then(alone);
-        let mut ksm = Self { before: Vec::new(), _alone: alone };
-        // Those that a kernel does not have are left out.
-        for (file, value) in [
-            ("smart_scan", "0"),
-            ("advisor_mode", "none"),
-            ("pages_to_scan", "20000"),
-            ("sleep_millisecs", "1"),
-            ("run", "1"),
-        ] {
-            let path = format!("{DIRECTORY}/{file}");
-            let Ok(before) = fs::read_to_string(&path) else { continue };
-            if fs::write(&path, value).is_ok() {
-                // `[none] scan-time`: the word in brackets is the one in force.
-                let chosen = before
-                    .split_once('[')
-                    .and_then(|(_, rest)| rest.split_once(']'))
-                    .map(|(word, _)| word.to_owned());
-                ksm.before.push((file, chosen.unwrap_or(before)));
-            }
-        }
-        let runs = ksm.before.iter().any(|(file, _)| *file == "run");
-        if !runs {
-            skipped("KSM cannot be turned on");
-        }
-        runs.then_some(ksm)
-    }
-}
-
-impl Drop for Ksm {
-    fn drop(&mut self) {
-        for (file, value) in self.before.iter().rev() {
-            let _ = fs::write(format!("{DIRECTORY}/{file}"), value.trim());
-        }
-    }
-}
 
 fn number_in(path: &str) -> u64 {
     fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
