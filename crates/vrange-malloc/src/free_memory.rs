@@ -41,19 +41,39 @@ pub unsafe fn give(start: *mut u8, bytes: usize) -> bool {
         return false;
     }
     let call = Call::begin();
-    let marked = raw::is_prepared() && {
-        if !raw::is_adopted(start, bytes) {
-            // SAFETY: passed on from the caller: the allocator says so before it unmaps any of it, and the program has no business with
-            // memory that it has freed. A failure is one of the mark, too.
-            let _ = unsafe { raw::adopt(start, bytes) };
-            raw::close_to_merging(start, bytes);
-        }
-        // SAFETY: passed on from the caller.
-        let marked = unsafe { raw::try_mark(start, bytes) };
-        marked.is_ok_and(|marked| marked)
-    };
+    // SAFETY: passed on from the caller.
+    let mut marked = unsafe { try_mark(start, bytes) };
+    // SAFETY: as above.
+    if !marked && unsafe { adopt_new(start, bytes) } {
+        // SAFETY: as above.
+        marked = unsafe { try_mark(start, bytes) };
+    }
     call.gave(bytes, marked);
     marked
+}
+
+/// # Safety
+/// As for [`give`].
+#[inline]
+unsafe fn try_mark(start: *mut u8, bytes: usize) -> bool {
+    // SAFETY: passed on from the caller.
+    unsafe { raw::try_mark(start, bytes) }.is_ok_and(|marked| marked)
+}
+
+/// Memory that was never given has to be adopted first. Returns whether this is such memory.
+///
+/// # Safety
+/// As for [`give`].
+#[cold]
+unsafe fn adopt_new(start: *mut u8, bytes: usize) -> bool {
+    if !raw::is_prepared() || raw::is_adopted(start, bytes) {
+        return false;
+    }
+    // SAFETY: passed on from the caller: the allocator says so before it unmaps any of it, and the program has no business with
+    // memory that it has freed. A failure is one of the mark, too.
+    let _ = unsafe { raw::adopt(start, bytes) };
+    raw::close_to_merging(start, bytes);
+    true
 }
 
 /// The allocator wants this memory again: nothing of it is lost from now on. What it holds is not known. Memory that was not given is
