@@ -4,6 +4,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use vrange::raw;
+use vrange_testing::{reclaimers_of, threads_of};
 
 #[global_allocator]
 static ALLOCATOR: vrange_allocator::Mimalloc = vrange_allocator::Mimalloc;
@@ -49,19 +50,13 @@ fn assert_intact(blocks: &[Vec<u8>]) {
 /// Is there the reclaimer's thread? It gives itself its name, some time after it was started.
 fn has_reclaimer_soon() -> bool {
     let until = Instant::now() + Duration::from_secs(20);
-    while !threads().iter().any(|name| name == "vrange-reclaim") {
+    while reclaimers_of("self").is_empty() {
         if Instant::now() > until {
             return false;
         }
         std::thread::sleep(Duration::from_millis(5));
     }
     true
-}
-
-fn threads() -> Vec<String> {
-    let tasks = std::fs::read_dir("/proc/self/task").expect("the list of threads");
-    let name = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm"));
-    tasks.filter_map(|task| Some(name(task.ok()?).ok()?.trim().to_owned())).collect()
 }
 
 #[test]
@@ -101,9 +96,9 @@ fn a_program_of_small_allocations_has_no_reclaimer() {
     begin_with("a_program_of_small_allocations_has_no_reclaimer", &[], || {
         let words: Vec<String> = (0..2_000).map(|number| number.to_string()).collect();
         assert_eq!(words.iter().map(String::len).sum::<usize>(), 6_890);
-        assert!(!threads().iter().any(|name| name == "vrange-reclaim"), "{:?}", threads());
+        assert!(reclaimers_of("self").is_empty(), "{:?}", threads_of("self"));
         drop(blocks(1));
-        assert!(has_reclaimer_soon(), "{:?}", threads());
+        assert!(has_reclaimer_soon(), "{:?}", threads_of("self"));
     });
 }
 

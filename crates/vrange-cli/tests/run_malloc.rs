@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use common::{are_built, stderr, stdout, vrange, wait_until};
-use vrange_testing::skipped;
+use vrange_testing::{skipped, without_allocator_settings};
 
 const PRELOAD: &str = "libvrange_preload.so";
 const MIMALLOC: &str = "libvrange_mimalloc.so";
@@ -17,19 +17,7 @@ const JEMALLOC_SETTINGS: &str = "dirty_decay_ms:0,muzzy_decay_ms:0,oversize_thre
 /// `vrange run` with nothing inherited that matters to it.
 fn vrange_run(options: &[&str]) -> Command {
     let mut command = vrange();
-    for name in [
-        "LD_PRELOAD",
-        "LD_LIBRARY_PATH",
-        "MALLOC_CONF",
-        "TCMALLOC_AGGRESSIVE_DECOMMIT",
-        "VRANGE_DECAY",
-        "VRANGE_LIMIT",
-        "VRANGE_MALLOC",
-        "VRANGE_MODE",
-        "VRANGE_STATS",
-    ] {
-        command.env_remove(name);
-    }
+    without_allocator_settings(&mut command);
     command.arg("run").args(options).arg("--");
     command
 }

@@ -7,6 +7,8 @@
 //! * [`seccomp`] takes system calls away;
 //! * [`CountingAllocator`] and [`allocations_of`] count what a thread allocates;
 //! * [`drain_processors`] has the kernel finish what it put off;
+//! * [`without_allocator_settings`] keeps the user's surroundings from a program;
+//! * [`threads_of`] and [`reclaimers_of`] find threads by their names;
 //! * [`Ksm`] has the kernel merge equal pages;
 //! * [`Ring`] writes to memory past its page table;
 //! * [`alone`] keeps tests that fill memory apart, [`scale`] says how long they run, and [`skipped`] says that one cannot
@@ -24,6 +26,8 @@ mod processors;
 mod ring;
 pub mod seccomp;
 mod split;
+mod surroundings;
+mod threads;
 
 pub use allocations::{CountingAllocator, allocations_of};
 pub use alone::{Alone, alone};
@@ -35,6 +39,8 @@ pub use processors::{drain_processors, on_each_processor};
 pub use ring::Ring;
 pub use rustix::process::Signal;
 pub use split::SplitGroup;
+pub use surroundings::without_allocator_settings;
+pub use threads::{reclaimers_of, threads_of};
 
 /// How long tests run. Set by `VRANGE_TEST_SCALE`, which is `ci` or `soak`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

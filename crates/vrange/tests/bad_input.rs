@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use vrange::{Buffer, Content, ErrorKind, Heap, Phase, Pinned};
 use vrange_os::linux::page_out;
 use vrange_os::{PAGE_BYTES, Span};
-use vrange_testing::{in_child, skipped};
+use vrange_testing::{in_child, reclaimers_of, skipped};
 
 /// A heap that nobody but the test works on.
 fn quiet_heap() -> Heap {
@@ -34,10 +34,7 @@ fn wait_until(what: &str, done: impl Fn() -> bool) {
 }
 
 fn has_reclaimer() -> bool {
-    let tasks = std::fs::read_dir("/proc/self/task").expect("the list of threads");
-    tasks.filter_map(Result::ok).any(|task| {
-        std::fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.trim() == "vrange-reclaim")
-    })
+    !reclaimers_of("self").is_empty()
 }
 
 /// Sets the soft limit of a resource; the hard one stays, so that it can be raised again.

@@ -14,7 +14,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use vrange::{Buffer, Content, Heap, Pinned, Reclaimer, WriteGuard};
 use vrange_os::linux::page_out;
 use vrange_os::{PAGE_BYTES, Span};
-use vrange_testing::is_emulated;
+use vrange_testing::{is_emulated, reclaimers_of};
 
 /// A child that hangs is ended by the kernel after this many seconds: then its test fails.
 const CHILD_TIMEOUT_S: u32 = 20;
@@ -281,9 +281,7 @@ pub(crate) fn take(buffer: &Buffer, pages: std::ops::Range<usize>) {
 
 /// Threads of this process with the reclaimer's name.
 pub(crate) fn reclaimers() -> usize {
-    let tasks = std::fs::read_dir("/proc/self/task").expect("the list of threads");
-    let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
-    names.filter(|name| name.trim() == "vrange-reclaim").count()
+    reclaimers_of("self").len()
 }
 
 /// Waits until `condition` holds; fails if it does not within some seconds.

@@ -8,7 +8,7 @@ use vrange::Content;
 use vrange::raw::{self, Mark};
 use vrange_os::linux::Linux;
 use vrange_os::{PAGE_BYTES, System as _};
-use vrange_testing::in_child;
+use vrange_testing::{in_child, reclaimers_of};
 
 use crate::support::{Mapping, offer_all};
 
@@ -39,11 +39,7 @@ fn await_that(what: &str, mut is_so: impl FnMut() -> bool) {
 
 /// How often the reclaimer was put to sleep.
 fn naps() -> u64 {
-    let tasks = std::fs::read_dir("/proc/self/task").expect("the list of threads");
-    let is_ours = |task: &std::path::PathBuf| {
-        std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == "vrange-reclaim")
-    };
-    let task = tasks.filter_map(|task| Some(task.ok()?.path())).find(is_ours).expect("the reclaimer");
+    let task = reclaimers_of("self").pop().expect("the reclaimer");
     let status = std::fs::read_to_string(task.join("status")).expect("its status");
     let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
     count.expect("a count").trim().parse().expect("a number")

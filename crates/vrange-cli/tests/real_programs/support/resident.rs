@@ -4,6 +4,8 @@ use std::fs;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use vrange_testing::reclaimers_of;
+
 use super::Way;
 use crate::MIB;
 
@@ -38,9 +40,7 @@ fn peak_bytes(pid: u32) -> u64 {
 
 /// Does the process have a thread that offers and releases what was marked?
 pub(crate) fn has_reclaimer(pid: u32) -> bool {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("the process runs").flatten();
-    let mut names = tasks.filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
-    names.any(|name| name.trim() == "vrange-reclaim")
+    !reclaimers_of(&pid.to_string()).is_empty()
 }
 
 /// The least that is resident of a process of the plain run while it is watched, after it has freed what the load needed.

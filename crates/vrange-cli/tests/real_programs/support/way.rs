@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use vrange_testing::skipped;
+use vrange_testing::{skipped, without_allocator_settings};
 
 /// Seconds after which freed memory goes back. Short, so that tests need not wait for it.
 const DECAY_SECONDS: &str = "1";
@@ -17,19 +17,6 @@ const LIBRARIES: [&str; 2] = ["libvrange_preload.so", "libvrange_mimalloc.so"];
 /// gperftools' library, by the name under which the dynamic linker knows it.
 const TCMALLOC: &str = "libtcmalloc_minimal.so.4";
 const JEMALLOC: &str = "libjemalloc.so.2";
-
-/// What the user may have set that would change the outcome.
-const VARIABLES: [&str; 9] = [
-    "LD_LIBRARY_PATH",
-    "LD_PRELOAD",
-    "MALLOC_CONF",
-    "TCMALLOC_AGGRESSIVE_DECOMMIT",
-    "VRANGE_DECAY",
-    "VRANGE_LIMIT",
-    "VRANGE_MALLOC",
-    "VRANGE_MODE",
-    "VRANGE_STATS",
-];
 
 /// As it is, or through `vrange run`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,9 +64,7 @@ impl Way {
                 command
             }
         };
-        for name in VARIABLES {
-            command.env_remove(name);
-        }
+        without_allocator_settings(&mut command);
         if self == Self::Mimalloc {
             let library = built("libvrange_mimalloc.so").expect("looked for before");
             command.env("LD_PRELOAD", library).env("VRANGE_MALLOC", "off").env("MIMALLOC_PURGE_DELAY", "0");

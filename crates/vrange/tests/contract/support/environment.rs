@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use vrange::Content;
+use vrange_testing::{reclaimers_of, threads_of};
 
 /// Is this the superuser? Tests that are not for everybody ask, and say that they were skipped.
 pub(crate) fn is_root() -> bool {
@@ -32,24 +33,14 @@ fn mount(source: &str, target: &str, kind: Option<&str>, flags: libc::c_ulong) -
 
 /// Names of this process's threads.
 pub(crate) fn threads() -> Vec<String> {
-    let tasks = std::fs::read_dir("/proc/self/task").expect("the list of threads");
-    let name = |task: io::Result<std::fs::DirEntry>| {
-        std::fs::read_to_string(task.ok()?.path().join("comm")).ok().map(|name| name.trim().to_owned())
-    };
-    tasks.filter_map(name).collect()
+    threads_of("self").into_iter().map(|(_, name)| name).collect()
 }
 
 /// The directory of the reclaimer's thread under `/proc/self/task`. Waits a little: a thread names itself once it runs.
 pub(crate) fn reclaimer_task() -> PathBuf {
     let until = Instant::now() + Duration::from_secs(10);
     loop {
-        let mut tasks = std::fs::read_dir("/proc/self/task").expect("the list of threads");
-        let found = tasks.find_map(|task| {
-            let task = task.ok()?.path();
-            let name = std::fs::read_to_string(task.join("comm")).ok()?;
-            (name.trim() == "vrange-reclaim").then_some(task)
-        });
-        match found {
+        match reclaimers_of("self").pop() {
             Some(task) => return task,
             None => assert!(Instant::now() < until, "no thread of the reclaimer's"),
         }
