@@ -77,7 +77,7 @@ pub fn start() {
     unsafe { mi_process_init() };
     // SAFETY: options of this version; nobody else is setting them.
     unsafe { mi_option_set(OPTION_PAGE_COMMIT_ON_DEMAND, c_long::from(false)) };
-    if !vrange_malloc::kernel_overcommits() {
+    if !kernel_overcommits() {
         return;
     }
     // SAFETY: as above.
@@ -99,6 +99,13 @@ pub fn start() {
         raw::set_housekeeping(add_arena_in_time);
         MARKS.store(true, Ordering::Relaxed); // Relaxed: see the statics.
     }
+}
+
+/// Does the kernel promise more memory than there is (`vm.overcommit_memory`)? Where it does not, mapped memory counts as used
+/// although nothing was written to it.
+fn kernel_overcommits() -> bool {
+    let text = std::fs::read_to_string("/proc/sys/vm/overcommit_memory");
+    text.map_or(true, |text| text.trim() != "2")
 }
 
 /// Has the reclaimer started before a large allocation, if there is use for it and none. To be called outside of mimalloc, where a thread

@@ -19,7 +19,6 @@ use crate::arena;
 /// Before `main` it reserves address space, as much as the machine has memory (64 GiB at most). The reclaimer's thread is started by the
 /// first allocation of 128 KiB or more; until then, and in a program that makes none, mimalloc is as it always was. In a child made by
 /// `fork` the same begins anew.
-///
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Mimalloc;
 

@@ -26,10 +26,3 @@ pub use settings::Settings;
 
 /// What allocators and the kernel deal in.
 const PAGE_BYTES: usize = vrange_os::PAGE_BYTES;
-
-/// Does the kernel promise more memory than there is (`vm.overcommit_memory`)? Where it does not, mapped memory counts as used
-/// although nothing was written to it.
-pub fn kernel_overcommits() -> bool {
-    let text = std::fs::read_to_string("/proc/sys/vm/overcommit_memory");
-    text.map_or(true, |text| text.trim() != "2")
-}

@@ -10,8 +10,6 @@ use crate::free_memory;
 
 /// The name of [`release`] in the library: `TCMalloc_SystemRelease(void*, unsigned long)`.
 pub const RELEASE: &std::ffi::CStr = c"_Z22TCMalloc_SystemReleasePvm";
-/// The name of [`commit`]: `TCMalloc_SystemCommit(void*, unsigned long)`.
-pub const COMMIT: &std::ffi::CStr = c"_Z21TCMalloc_SystemCommitPvm";
 
 /// The type of tcmalloc's own function for a release: true if the memory has been given back.
 pub type Release = unsafe extern "C" fn(*mut u8, usize) -> bool;

@@ -34,9 +34,7 @@ pub fn separate() -> Result<(), OsError> {
     let flags = libc::CLOSE_RANGE_UNSHARE;
     // SAFETY: the thread leaves the process's table first, so what is closed are copies that nobody else has.
     if unsafe { libc::syscall(libc::SYS_close_range, 0, u32::MAX, flags) } != 0 {
-        let errno =
-            rustix::io::Errno::from_raw_os_error(std::io::Error::last_os_error().raw_os_error().unwrap_or(0));
-        return Err(OsError::new("close_range", errno));
+        return Err(OsError::new("close_range", OsError::last_errno()));
     }
     SEPARATE.set(true);
     // Whoever writes to standard error, such as a panic, is not to hit one of the files below.

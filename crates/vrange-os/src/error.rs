@@ -17,6 +17,11 @@ impl OsError {
         Self { call, errno }
     }
 
+    /// What the kernel answered the last call of the C library's that failed in this thread.
+    pub(crate) fn last_errno() -> Errno {
+        Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+    }
+
     /// The call that failed, as a manual page would name it, for example `madvise(MADV_FREE)`.
     pub const fn call(&self) -> &'static str {
         self.call

@@ -9,10 +9,10 @@ use vrange_malloc::{Settings, jemalloc, report, tcmalloc};
 
 use crate::{load, next};
 
-/// Where the report goes: a copy of standard error, which programs may close before they are done.
-static REPORT_TO: AtomicI32 = AtomicI32::new(libc::STDERR_FILENO);
 /// Is there an allocator whose hooks need a reclaimer from the beginning?
 static HOOKED: AtomicBool = AtomicBool::new(false);
+/// Where the report goes: a copy of standard error, which programs may close before they are done.
+static REPORT_TO: AtomicI32 = AtomicI32::new(libc::STDERR_FILENO);
 /// What that stood for: the program may have closed it, and given the number to a file of its own.
 static REPORT_FILE: AtomicU64 = AtomicU64::new(0);
 /// Copies have a number that programs do not expect to be given.

@@ -19,7 +19,6 @@ pub(crate) fn prepare() {
     if DONE.swap(true, Ordering::Relaxed) {
         return;
     }
-
     // SAFETY: before the first allocation: nothing of this library has run.
     unsafe { dlmalloc::enable_alloc_after_fork() };
     // After those of this library's allocator, and so before them in a fork: they wait for the reclaimer, which allocates.

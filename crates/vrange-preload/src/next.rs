@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use libc::{c_char, c_int, c_long, c_ulong, c_void, off_t, pid_t, size_t};
+use libc::{c_char, c_int, c_long, c_ulong, c_void, off_t, size_t};
 use vrange_malloc::tcmalloc;
 
 use crate::errno::fail;
@@ -41,60 +41,31 @@ impl Next {
     }
 }
 
-/// libc's `fork`. (It has been there since before any program ran.)
-///
-/// # Safety
-/// As for libc's.
-pub(crate) unsafe fn fork() -> pid_t {
-    let address = FORK.found();
-    if address.is_null() {
-        fail(libc::ENOSYS);
-        return -1;
-    }
-    // SAFETY: libc's function has this type.
-    let function: unsafe extern "C" fn() -> pid_t = unsafe { std::mem::transmute(address) };
-    // SAFETY: passed on from the caller.
-    unsafe { function() }
+/// Declares a caller for each function that no system call can take the place of. libc has had them since before any program ran.
+macro_rules! callers_of_libc {
+    ($($name:ident($($argument:ident: $type:ty),*) = $next:ident;)*) => {$(
+        /// libc's function. Like all of these it returns a number, and -1 for a failure.
+        ///
+        /// # Safety
+        /// As for libc's.
+        pub(crate) unsafe fn $name($($argument: $type),*) -> c_int {
+            let address = $next.found();
+            if address.is_null() {
+                return fail(libc::ENOSYS);
+            }
+            // SAFETY: libc's function of this name has this type.
+            let function: unsafe extern "C" fn($($type),*) -> c_int = unsafe { std::mem::transmute(address) };
+            // SAFETY: passed on from the caller.
+            unsafe { function($($argument),*) }
+        }
+    )*};
 }
 
-/// libc's `daemon`.
-///
-/// # Safety
-/// As for libc's.
-pub(crate) unsafe fn daemon(keep_folder: c_int, keep_streams: c_int) -> c_int {
-    let address = DAEMON.found();
-    if address.is_null() {
-        return fail(libc::ENOSYS);
-    }
-    // SAFETY: libc's function has this type.
-    let function: unsafe extern "C" fn(c_int, c_int) -> c_int = unsafe { std::mem::transmute(address) };
-    // SAFETY: passed on from the caller.
-    unsafe { function(keep_folder, keep_streams) }
-}
-
-/// libc's `forkpty`.
-///
-/// # Safety
-/// As for libc's.
-pub(crate) unsafe fn forkpty(
-    leader: *mut c_int,
-    name: *mut c_char,
-    settings: *const libc::termios,
-    size: *const libc::winsize,
-) -> pid_t {
-    let address = FORKPTY.found();
-    if address.is_null() {
-        return fail(libc::ENOSYS);
-    }
-    // SAFETY: libc's function has this type.
-    let function: unsafe extern "C" fn(
-        *mut c_int,
-        *mut c_char,
-        *const libc::termios,
-        *const libc::winsize,
-    ) -> pid_t = unsafe { std::mem::transmute(address) };
-    // SAFETY: passed on from the caller.
-    unsafe { function(leader, name, settings, size) }
+callers_of_libc! {
+    fork() = FORK;
+    daemon(keep_folder: c_int, keep_streams: c_int) = DAEMON;
+    forkpty(leader: *mut c_int, name: *mut c_char, settings: *const libc::termios, size: *const libc::winsize)
+        = FORKPTY;
 }
 
 /// tcmalloc's own function for a release, if there is one.

@@ -9,7 +9,7 @@ use crate::command_line::RunOptions;
 pub(super) const MALLOC_CONF: &str = "MALLOC_CONF";
 
 /// jemalloc gives back at once what is free: to us, who mark it. Large allocations come from arenas that have our hooks.
-const JEMALLOC_SETTINGS: &str = "dirty_decay_ms:0,muzzy_decay_ms:0,oversize_threshold:0";
+pub(crate) const JEMALLOC_SETTINGS: &str = "dirty_decay_ms:0,muzzy_decay_ms:0,oversize_threshold:0";
 
 /// The variables to set. `malloc_conf` is what is set for jemalloc already.
 pub(super) fn variables(

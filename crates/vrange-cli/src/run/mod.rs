@@ -1,12 +1,12 @@
 //! `vrange run`: a program as it is, with the library before libc.
 
 mod allocator;
-mod environment;
+pub(crate) mod environment;
 pub(crate) mod library;
 mod loaded;
 mod preload;
 mod program;
-mod setup;
+pub(crate) mod setup;
 mod symbols;
 
 use std::os::unix::process::CommandExt as _;

@@ -34,22 +34,25 @@ pub(super) enum Hooked {
 }
 
 /// An allocator that the system has as a library.
-struct Packaged {
+pub(crate) struct Packaged {
     hooked: Hooked,
     name: &'static str,
     /// The first that is installed is taken.
-    libraries: &'static [&'static str],
-    package: &'static str,
+    pub(crate) libraries: &'static [&'static str],
+    /// Debian's.
+    pub(crate) package: &'static str,
 }
 
-const TCMALLOC: Packaged = Packaged {
+/// gperftools'.
+pub(crate) const TCMALLOC: Packaged = Packaged {
     hooked: Hooked::Tcmalloc,
     name: "tcmalloc",
     libraries: &["libtcmalloc_minimal.so.4", "libtcmalloc.so.4"],
     package: "libtcmalloc-minimal4",
 };
 
-const JEMALLOC: Packaged = Packaged {
+/// Version 5.
+pub(crate) const JEMALLOC: Packaged = Packaged {
     hooked: Hooked::Jemalloc,
     name: "jemalloc",
     libraries: &["libjemalloc.so.2"],

@@ -134,7 +134,7 @@ impl Caller {
         };
         match usize::try_from(advised) {
             Ok(bytes) => Ok(Span::pages_for(bytes)),
-            Err(_) => Err(OsError::new(OFFER_VECTOR, last_errno())),
+            Err(_) => Err(OsError::new(OFFER_VECTOR, OsError::last_errno())),
         }
     }
 }
@@ -278,9 +278,5 @@ unsafe fn advise(span: Span, advice: Advice) -> Result<(), Errno> {
 unsafe fn libc_advise(span: Span, advice: i32) -> Result<(), Errno> {
     // SAFETY: passed on from the caller. The system call itself, so that a preloaded `madvise` is not asked.
     let answer = unsafe { libc::syscall(libc::SYS_madvise, span.address(), span.bytes(), advice) };
-    if answer == 0 { Ok(()) } else { Err(last_errno()) }
-}
-
-fn last_errno() -> Errno {
-    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+    if answer == 0 { Ok(()) } else { Err(OsError::last_errno()) }
 }

@@ -18,14 +18,14 @@ use std::time::Duration;
 
 use super::process::Report;
 use super::setting::{Allocator, Config, Setting};
-use crate::run::PRELOAD;
 use crate::run::library::{self, Library};
+use crate::run::{PRELOAD, environment, setup};
 
 /// Variables that begin so could change what is measured.
 const FOREIGN: [&str; 6] = ["LD_PRELOAD", "GLIBC_TUNABLES", "MALLOC_", "MIMALLOC_", "TCMALLOC_", "VRANGE_"];
 
-const TCMALLOC: &str = "libtcmalloc_minimal.so.4";
-const JEMALLOC: &str = "libjemalloc.so.2";
+const TCMALLOC: &str = setup::TCMALLOC.libraries[0];
+const JEMALLOC: &str = setup::JEMALLOC.libraries[0];
 const GLIBC: &str = "libc.so.6";
 
 /// `oversize_threshold:0`: blocks of 8 MiB and more come from the same arenas as others, and not from one that all threads share,
@@ -33,7 +33,7 @@ const GLIBC: &str = "libc.so.6";
 const JEMALLOC_KEEP: &str = "dirty_decay_ms:-1,muzzy_decay_ms:-1,oversize_threshold:0";
 /// Also for `free` and `marks`: what differs there is the hooks. (`muzzy_decay_ms:-1` beside `dirty_decay_ms:0` does not make it use
 /// `MADV_FREE`: jemalloc 5.3 skips the lazy way where the decay is 0.)
-const JEMALLOC_AT_ONCE: &str = "dirty_decay_ms:0,muzzy_decay_ms:0,oversize_threshold:0";
+const JEMALLOC_AT_ONCE: &str = environment::JEMALLOC_SETTINGS;
 
 /// The largest threshold that glibc takes is 32 MiB; more than any block here. The other value is 1 TiB: never.
 const GLIBC_KEEP: &str = "glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=1099511627776";
@@ -148,12 +148,10 @@ impl Launch {
     /// dynamic linker, and one without hooks for the allocator marks nothing. `said`: what it wrote to standard error.
     pub(super) fn check(&self, report: &Report, said: &str) -> Result<(), String> {
         if !is_file(&report.malloc_from, &self.allocator_file) {
-            let package = match self.allocator_file.as_str() {
-                TCMALLOC => "; install it (Debian: libtcmalloc-minimal4)",
-                JEMALLOC => "; install it (Debian: libjemalloc2)",
-                _ => "",
-            };
-            return Err(format!("{} was not loaded{package}", self.allocator_file));
+            let packaged = [setup::TCMALLOC, setup::JEMALLOC];
+            let packaged = packaged.iter().find(|packaged| packaged.libraries[0] == self.allocator_file);
+            let install = packaged.map(|packaged| format!("; install it (Debian: {})", packaged.package));
+            return Err(format!("{} was not loaded{}", self.allocator_file, install.unwrap_or_default()));
         }
         let Some(library) = &self.marks_by else { return Ok(()) };
         let name = library.file_name().unwrap_or_default().to_string_lossy();
