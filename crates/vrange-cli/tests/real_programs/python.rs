@@ -24,10 +24,8 @@ const MODULES: &[&str] = &[
     "memoryview",
     "mmap",
     "ordered_dict",
-    "set",
     "struct",
     "thread",
-    "unicode",
     "zlib",
 ];
 /// Those that take longer: threads, forks, and worker processes among them.
@@ -37,13 +35,14 @@ const LONG_MODULES: &[&str] = &[
     "bz2",
     "fork1",
     "gc",
-    "io",
     "itertools",
     "lzma",
     "multiprocessing_fork",
     "pickle",
+    "set",
     "tarfile",
     "threading",
+    "unicode",
     "weakref",
     "zipfile",
 ];

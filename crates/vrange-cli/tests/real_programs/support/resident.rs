@@ -10,7 +10,7 @@ use super::Way;
 use crate::MIB;
 
 /// For how long the plain run is watched. Its allocator gives memory back at once, or within the second that tests set for it.
-const PLAIN_WATCH: Duration = Duration::from_secs(3);
+const PLAIN_WATCH: Duration = Duration::from_secs(2);
 /// How long it may take through `vrange run`. Memory goes back after a second, but the machine may be busy.
 const BACK_MAX: Duration = Duration::from_secs(20);
 const LOOK_WAIT: Duration = Duration::from_millis(50);

@@ -5,7 +5,10 @@ use std::process::{Child, Command, ExitStatus};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group, set_parent_process_death_signal};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, set_parent_process_death_signal,
+    waitid,
+};
 
 use super::wait_for;
 
@@ -13,7 +16,8 @@ const LOOK_WAIT: Duration = Duration::from_millis(20);
 /// How long one that nobody asked to end may take for it.
 const END_MAX: Duration = Duration::from_secs(5);
 
-/// A server, or another process that may not end. Dropping it ends it, also while a test panics.
+/// A server, or another process that may not end. Dropping it before it has ended ends it and all that it has
+/// started, also while a test panics.
 #[derive(Debug)]
 pub(crate) struct Server {
     child: Child,
@@ -30,7 +34,7 @@ impl Server {
         let follow = || set_parent_process_death_signal(Some(Signal::KILL)).map_err(Into::into);
         // SAFETY: between fork and exec, this makes one system call; it neither allocates nor takes a lock.
         unsafe { command.pre_exec(follow) };
-        // What it starts is killed with it, where that is needed.
+        // A group of its own: what it starts is in it, too.
         let child = command.process_group(0).spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         Self { child }
     }
@@ -91,18 +95,19 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let until = Instant::now() + END_MAX;
+        if self.child.try_wait().is_ok_and(|ended| ended.is_some()) {
+            return;
+        }
+        let pid = Pid::from_child(&self.child);
         // Kindly first: PostgreSQL leaves a segment of shared memory behind if it is killed.
-        let mut asked = false;
-        while self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
-            let pid = Pid::from_child(&self.child);
-            if Instant::now() > until {
-                let _ = kill_process_group(pid, Signal::KILL);
-            } else if !asked {
-                let _ = kill_process(pid, Signal::INT);
-                asked = true;
-            }
+        let _ = kill_process(pid, Signal::INT);
+        let until = Instant::now() + END_MAX;
+        // Looked at without being waited for: its number, which is its group's too, stays its own.
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        while waitid(WaitId::Pid(pid), look).is_ok_and(|ended| ended.is_none()) && Instant::now() < until {
             sleep(LOOK_WAIT);
         }
+        let _ = kill_process_group(pid, Signal::KILL);
+        let _ = self.child.wait();
     }
 }
