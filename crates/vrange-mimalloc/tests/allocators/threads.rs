@@ -1,6 +1,6 @@
 //! Threads: many of them, and their ends.
 
-use crate::support::{Allocator, run};
+use crate::support::{Allocator, plain, run};
 
 #[test]
 fn what_threads_had_in_their_caches_goes_when_they_end() {
@@ -21,5 +21,16 @@ fn a_thousand_threads() {
             return;
         }
         ran.said("given back").marked();
+    }
+}
+
+/// The reclaimer is no thread of the program's, so nobody waits for its end.
+#[test]
+fn a_process_ends_with_its_programs_last_thread() {
+    for way in ["main", "forked"] {
+        run(plain("last_thread", &[way])).said("ended");
+        for allocator in Allocator::each() {
+            run(allocator.run("last_thread", &[way])).said("ended");
+        }
     }
 }
