@@ -183,9 +183,9 @@ unsafe extern "C" fn commit_or_decommit(
     arena: *mut c_void,
 ) -> bool {
     let start: *mut u8 = start.cast();
+    // SAFETY: the argument is one of the static reservations.
+    let arena = unsafe { &*arena.cast::<Reservation>() };
     if commit {
-        // SAFETY: the argument is one of the static reservations.
-        let arena = unsafe { &*arena.cast::<Reservation>() };
         if !arena.open(start, bytes) {
             return false;
         }
@@ -197,7 +197,8 @@ unsafe extern "C" fn commit_or_decommit(
                 arena.use_small_pages(start, bytes);
             }
         }
-        COMMITTED_BYTES.fetch_add(bytes as u64, Ordering::Relaxed); // Relaxed: see the statics.
+        let committed = arena.note_committed(start, bytes, true);
+        COMMITTED_BYTES.fetch_add(committed, Ordering::Relaxed); // Relaxed: see the statics.
         // SAFETY: a part of an arena. What of it is in use was not given.
         let lost = unsafe { free_memory::take(start, bytes) };
         if !is_zero.is_null() {
@@ -206,8 +207,8 @@ unsafe extern "C" fn commit_or_decommit(
         }
         return true;
     }
-    // Relaxed: see the statics.
-    COMMITTED_BYTES.fetch_sub(bytes as u64, Ordering::Relaxed);
+    let decommitted = arena.note_committed(start, bytes, false);
+    COMMITTED_BYTES.fetch_sub(decommitted, Ordering::Relaxed); // Relaxed: see the statics.
     // SAFETY: a part of an arena that is not in use, and will not be before it is committed.
     if !unsafe { free_memory::give(start, bytes) } {
         if !raw::is_prepared() {

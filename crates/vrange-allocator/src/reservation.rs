@@ -13,6 +13,10 @@ const STEP_BYTES: usize = 64 << 20;
 /// No reservation is larger: as many steps as there are bits.
 pub(crate) const BYTES_MAX: u64 = STEP_BYTES as u64 * (WORDS * 64) as u64;
 const WORDS: usize = 2;
+/// What mimalloc commits and decommits at least.
+const SLICE_BYTES: usize = 64 << 10;
+/// Bits for its slices.
+const SLICE_WORDS: usize = STEP_BYTES * WORDS / SLICE_BYTES;
 /// Bits for its huge pages.
 const HUGE_WORDS: usize = STEP_BYTES * WORDS / HUGE_PAGE_BYTES;
 /// Reservations begin where blocks of marks do.
@@ -28,6 +32,8 @@ pub(crate) struct Reservation {
     huge: [AtomicU64; HUGE_WORDS],
     /// A bit for each step that is open. To open one twice does no harm.
     open: [AtomicU64; WORDS],
+    /// A bit for each slice that is committed.
+    committed: [AtomicU64; SLICE_WORDS],
 }
 
 impl Reservation {
@@ -37,6 +43,7 @@ impl Reservation {
             bytes: AtomicUsize::new(0),
             huge: [const { AtomicU64::new(0) }; HUGE_WORDS],
             open: [const { AtomicU64::new(0) }; WORDS],
+            committed: [const { AtomicU64::new(0) }; SLICE_WORDS],
         }
     }
 
@@ -132,6 +139,25 @@ impl Reservation {
             opened
         })
     }
+
+    /// Notes that a part is committed, or is not any more. Parts of it may have been so already; returns how many bytes were not.
+    pub(crate) fn note_committed(&self, part: *mut u8, bytes: usize, committed: bool) -> u64 {
+        let offset = part.addr() - self.start();
+        let slices = offset / SLICE_BYTES..(offset + bytes).div_ceil(SLICE_BYTES);
+        let changed = |index: usize| {
+            let first = index * 64;
+            let (from, to) = (slices.start.max(first) - first, slices.end.min(first + 64) - first);
+            let mask = (u64::MAX >> (64 - (to - from))) << from;
+            let word = &self.committed[index];
+            // Relaxed, both: a count that orders nothing.
+            let changed = match committed {
+                true => !word.fetch_or(mask, Ordering::Relaxed),
+                false => word.fetch_and(!mask, Ordering::Relaxed), // Relaxed: as above.
+            };
+            u64::from((changed & mask).count_ones()) * SLICE_BYTES as u64
+        };
+        (slices.start / 64..slices.end.div_ceil(64)).map(changed).sum()
+    }
 }
 
 /// What `ulimit -v` leaves.
@@ -177,6 +203,23 @@ mod tests {
         let maps = std::fs::read_to_string("/proc/self/maps").expect("the mappings");
         let closed = format!("{:x}-{:x} ---p", start.addr() + 2 * STEP_BYTES, start.addr() + 3 * STEP_BYTES);
         assert!(maps.contains(&closed), "{closed}\n{maps}");
+        reservation.give_up();
+    }
+
+    #[test]
+    fn what_is_committed_twice_counts_once() {
+        let reservation = Reservation::new();
+        let (start, _) = reservation.make(4 * STEP_BYTES as u64, 1).expect("address space");
+        let note = |slices: Range<usize>, committed| {
+            let part = start.wrapping_add(slices.start * SLICE_BYTES);
+            reservation.note_committed(part, slices.len() * SLICE_BYTES, committed) / SLICE_BYTES as u64
+        };
+        assert_eq!(note(3..5, true), 2);
+        assert_eq!(note(0..200, true), 198);
+        assert_eq!(note(64..128, true), 0);
+        assert_eq!(note(127..129, false), 2);
+        assert_eq!(note(60..200, false), 138);
+        assert_eq!(note(0..1, false) + note(0..64, true), 1 + 5);
         reservation.give_up();
     }
 
