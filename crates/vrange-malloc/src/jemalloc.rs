@@ -82,6 +82,8 @@ struct Installed {
     own: ExtentHooks,
     /// Where jemalloc keeps those, by which they are known.
     own_address: usize,
+    /// jemalloc's own arenas, which it makes when it needs them and never destroys, have the numbers below this one.
+    automatic_arenas: c_uint,
     ours: ExtentHooks,
 }
 
@@ -114,6 +116,9 @@ pub unsafe fn install(mallctl: Mallctl) -> Result<(), Refused> {
     let own_address = own.addr();
     // SAFETY: jemalloc's own structure, which lives as long as it does.
     let own = unsafe { *own };
+    let mut automatic_arenas: c_uint = 0;
+    // SAFETY: as asked of the caller.
+    unsafe { ask(mallctl, "opt.narenas", &mut automatic_arenas) }?;
     OVERCOMMITS.store(overcommits(), Ordering::Relaxed); // Relaxed: see there.
     let ours = ExtentHooks {
         dalloc: None,
@@ -122,7 +127,7 @@ pub unsafe fn install(mallctl: Mallctl) -> Result<(), Refused> {
         decommit: Some(decommit),
         ..own
     };
-    let _ = INSTALLED.set(Installed { mallctl, own, own_address, ours });
+    let _ = INSTALLED.set(Installed { mallctl, own, own_address, automatic_arenas, ours });
     hook_new_arenas();
     raw::set_housekeeping(hook_new_arenas);
     Ok(())
@@ -143,13 +148,15 @@ fn hook_new_arenas() {
         return;
     }
     for arena in 0..arenas {
-        if arena < ARENAS_MADE || is_made(installed, arena) {
+        // Of others than its own, jemalloc says by itself that they are not there.
+        if arena < ARENAS_MADE || arena >= installed.automatic_arenas || is_made(installed, arena) {
             hook_arena(installed, arena);
         }
     }
 }
 
-/// Is the arena in use? jemalloc makes one when a thread first needs it; to set its hooks makes it, too.
+/// Is this arena of jemalloc's own in use? jemalloc makes one when a thread first needs it; to set its hooks makes it, too. (Of an arena
+/// of the program's, which may be destroyed, jemalloc reads this value without a lock.)
 fn is_made(installed: &Installed, arena: c_uint) -> bool {
     let mut decay_ms = 0isize;
     // SAFETY: as promised when it was installed.
