@@ -93,7 +93,7 @@ pub fn start() {
         }
     }
     // Relaxed: see the statics.
-    if ARENAS_MADE.load(Ordering::Relaxed) > 0 {
+    if RESERVED_BYTES.load(Ordering::Relaxed) > 0 {
         let has_set_delay = std::env::var_os("MIMALLOC_PURGE_DELAY").is_some();
         USER_HAS_SET_DELAY.store(has_set_delay, Ordering::Relaxed); // Relaxed: see the statics.
         raw::set_housekeeping(add_arena_in_time);

@@ -11,11 +11,12 @@ use tempfile::TempDir;
 use vrange_testing::skipped;
 
 /// Every program, from this crate's folder, and what it says last.
-const PROGRAMS: [(&str, &str); 4] = [
+const PROGRAMS: [(&str, &str); 5] = [
     ("examples/thumbnails.c", "every pixel right"),
     ("examples/freelist.c", "for the kernel to take"),
     ("examples/vectors.cpp", "right again: yes"),
     ("tests/programs/every_call.c", "every call did as it should"),
+    ("tests/programs/last_thread.c", "the process ended with its last thread"),
 ];
 
 /// What an exit status of valgrind's own is.

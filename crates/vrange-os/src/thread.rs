@@ -1,6 +1,9 @@
 //! A thread of a library's own inside somebody else's process.
 
 use std::io;
+use std::marker::PhantomData;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::{Builder, JoinHandle};
 
 /// Starts a thread that takes no signals: those of the process go to the program's own threads.
@@ -22,6 +25,64 @@ pub fn spawn_without_signals(
     // SAFETY: as above.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut()) };
     spawned
+}
+
+/// The calling thread is none of those whose end the process waits for, for as long as this is held.
+///
+/// A process ends when the last thread has returned of those that libc has counted ([`pthread_exit(3)`]), so a thread that never
+/// returns would keep it alive for ever. glibc has no call for such a thread, but shows its count to debuggers
+/// (`__nptl_nthreads`), from which this takes the thread out. Where there is no such count (musl, a static program), a
+/// process whose main thread leaves by `pthread_exit` does not end.
+///
+/// [`pthread_exit(3)`]: https://man7.org/linux/man-pages/man3/pthread_exit.3.html
+#[derive(Debug)]
+pub struct Background {
+    count: Option<&'static AtomicU32>,
+    /// It is about the thread that made it.
+    of_this_thread: PhantomData<*const ()>,
+}
+
+impl Background {
+    /// Takes the calling thread out of the count. Should it be the last of those that were counted, the process ends here, as it
+    /// would have when the one before it returned.
+    ///
+    /// Asks the dynamic linker, the first time, which may wait for a `dlopen(3)` in progress; see [`find_count`].
+    #[must_use]
+    pub fn begin() -> Self {
+        let count = find_count();
+        // Relaxed, here and in `drop`: glibc's own accesses order what threads did before their end.
+        if count.is_some_and(|count| count.fetch_sub(1, Ordering::Relaxed) == 1) {
+            std::process::exit(0);
+        }
+        Self { count, of_this_thread: PhantomData }
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        // libc counts the thread out once more when it returns.
+        if let Some(count) = self.count {
+            count.fetch_add(1, Ordering::Relaxed); // Relaxed: see `begin`.
+        }
+    }
+}
+
+/// glibc's count of threads. To be called early by who can, since it asks the dynamic linker once.
+pub fn find_count() -> Option<&'static AtomicU32> {
+    static COUNT: OnceLock<Option<&'static AtomicU32>> = OnceLock::new();
+    *COUNT.get_or_init(|| {
+        #[cfg(target_env = "gnu")]
+        {
+            // SAFETY: both names end with a zero; the call has no other conditions.
+            let count = unsafe {
+                libc::dlvsym(libc::RTLD_DEFAULT, c"__nptl_nthreads".as_ptr(), c"GLIBC_PRIVATE".as_ptr())
+            };
+            // SAFETY: glibc's `unsigned int`, which it changes with atomic instructions, and which is there as long as glibc is.
+            unsafe { count.cast::<AtomicU32>().as_ref() }
+        }
+        #[cfg(not(target_env = "gnu"))]
+        None
+    })
 }
 
 /// `struct sched_attr` of `linux/sched/types.h`, first version.

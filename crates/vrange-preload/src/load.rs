@@ -22,7 +22,7 @@ pub(crate) fn prepare() {
     // SAFETY: before the first allocation: nothing of this library has run.
     unsafe { dlmalloc::enable_alloc_after_fork() };
     // After those of this library's allocator, and so before them in a fork: they wait for the reclaimer, which allocates.
-    vrange::raw::watch_forks();
+    vrange::raw::at_load();
     next::find_all();
     mode::read();
     mappings::look_for_merging();

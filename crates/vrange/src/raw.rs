@@ -112,11 +112,15 @@ pub fn prepare() -> Result<(), Error> {
     Ok(())
 }
 
-/// Registers the handlers by which forks are noticed (`pthread_atfork(3)`) now, instead of when the reclaimer is started: for a library with
-/// handlers of its own, since what was registered last runs first before a `fork`, and last after it. From the first of these handlers
-/// to the last, [`prepare`] does nothing.
-pub fn watch_forks() {
+/// What a library that is loaded before `main` does best at once, instead of when the reclaimer is started.
+///
+/// Registers the handlers by which forks are noticed (`pthread_atfork(3)`), since what was registered last runs first before a `fork`, and
+/// last after it: a library's own handlers come before or after them. From the first of these handlers to the last, [`prepare`] does
+/// nothing. And asks the dynamic linker for what the reclaimer would have to ask it for, and wait for where a program loads something
+/// at that time.
+pub fn at_load() {
     runtime::register_fork_handlers();
+    let _ = vrange_os::thread::find_count();
 }
 
 /// Promises to say so before a mapping ends: marks in it are deferred from now on, and cost nanoseconds.

@@ -23,7 +23,7 @@ use vrange_os::descriptors;
 use vrange_os::kernel_file::Root;
 use vrange_os::linux::Linux;
 use vrange_os::process::{self, Owner};
-use vrange_os::thread::{run_soon, spawn_without_signals};
+use vrange_os::thread::{Background, run_soon, spawn_without_signals};
 
 use super::cycle::Cycle;
 use super::pool::{MarkedMemory, Pool};
@@ -204,6 +204,8 @@ fn watch_forks() {
 /// The thread's life.
 fn run() {
     let _reset = ResetOnPanic;
+    // The process does not wait for this thread's end.
+    let _background = Background::begin();
     run_soon();
     // Where that is refused, its descriptors are among the program's.
     let _ = descriptors::separate();
