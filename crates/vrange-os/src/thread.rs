@@ -43,10 +43,15 @@ pub struct Background {
 }
 
 impl Background {
+    /// Asks the dynamic linker now, once for all later calls of [`begin`](Self::begin): for who runs before a program can load anything.
+    pub fn prepare() {
+        let _ = find_count();
+    }
+
     /// Takes the calling thread out of the count. Should it be the last of those that were counted, the process ends here, as it
     /// would have when the one before it returned.
     ///
-    /// Asks the dynamic linker, the first time, which may wait for a `dlopen(3)` in progress; see [`find_count`].
+    /// Asks the dynamic linker, the first time, which may wait for a `dlopen(3)` in progress; see [`prepare`](Self::prepare).
     #[must_use]
     pub fn begin() -> Self {
         let count = find_count();
@@ -67,8 +72,8 @@ impl Drop for Background {
     }
 }
 
-/// glibc's count of threads. To be called early by who can, since it asks the dynamic linker once.
-pub fn find_count() -> Option<&'static AtomicU32> {
+/// glibc's count of threads.
+fn find_count() -> Option<&'static AtomicU32> {
     static COUNT: OnceLock<Option<&'static AtomicU32>> = OnceLock::new();
     *COUNT.get_or_init(|| {
         #[cfg(target_env = "gnu")]

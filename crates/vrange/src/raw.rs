@@ -120,7 +120,7 @@ pub fn prepare() -> Result<(), Error> {
 /// at that time.
 pub fn at_load() {
     runtime::register_fork_handlers();
-    let _ = vrange_os::thread::find_count();
+    vrange_os::thread::Background::prepare();
 }
 
 /// Promises to say so before a mapping ends: marks in it are deferred from now on, and cost nanoseconds.
