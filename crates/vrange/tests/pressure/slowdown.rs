@@ -1,6 +1,6 @@
 //! What a program that needs memory pays for the cache beside it.
 
-use vrange_testing::{MemoryGroup, alone, scale, skipped};
+use vrange_testing::{MemoryGroup, alone, is_emulated, scale, skipped};
 
 use crate::MIB;
 use crate::cache::Process;
@@ -11,7 +11,9 @@ const CACHE_BYTES: u64 = 448 * MIB;
 const HOG_BYTES: u64 = 300 * MIB;
 
 /// Measured and printed rather than promised: a busy machine delays whom it likes. `vrange demo` shows the ratio on a quiet
-/// one, at most 1.25. What is asserted is about processor time, which others cannot add much to, and is generous.
+/// one, at most 1.25. What is asserted is about processor time, which others cannot add much to, and is generous. On emulated
+/// processors even that is not: a fault, a reclaimed page and the time a processor has in the host cost other shares there. What
+/// stays is that nobody is killed and the contents are right.
 #[test]
 fn the_slowdown_of_a_hog_is_measured() {
     let group = match MemoryGroup::make("slowdown", LIMIT_BYTES) {
@@ -26,10 +28,16 @@ fn the_slowdown_of_a_hog_is_measured() {
         let mut cache = Process::start_filled(&group, CACHE_BYTES, "");
         beside.push(take());
         println!("{}", cache.totals());
+        let found = cache.look().expect("not killed");
+        assert_eq!((found.wrong_pages, group.oom_kills()), (0, 0), "{found:?}");
+        assert!(found.lost_bytes > 0, "the hog fitted beside it, so nothing was measured: {found:?}");
     }
     let wall = compare("seconds", &by_itself, &beside, |took| took.seconds);
     let processor = compare("processor seconds", &by_itself, &beside, |took| took.processor_seconds);
     println!("slowdown {wall:.2}, of processor time {processor:.2}");
+    if is_emulated() {
+        return println!("not judged: processors are emulated, and a ratio of times says nothing there");
+    }
     assert!(processor < 2.0, "by itself {by_itself:?}, beside a cache {beside:?}");
 }
 
