@@ -122,10 +122,11 @@ impl Range {
         matches!(self.state.load(Ordering::SeqCst), VOLATILE | OFFERING)
     }
 
-    /// The worst moment for the next pin: an offer is in progress, or has just been made.
+    /// The worst moment for the next pin: an offer is in progress, or has just been made. There are more threads here than
+    /// processors, so who waits lets the others run: the one that offers is among them.
     fn wait_for_offer(&self) {
         while self.state.load(Ordering::SeqCst) == VOLATILE {
-            std::hint::spin_loop();
+            std::thread::yield_now();
         }
     }
 
@@ -140,7 +141,7 @@ impl Range {
                 self.state.store(PINNED, Ordering::SeqCst);
                 return is_there;
             }
-            std::hint::spin_loop();
+            std::thread::yield_now();
         }
     }
 
