@@ -60,7 +60,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "NAME")]
     filter: Option<String>,
     /// End a guest that has not finished after this many minutes.
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 120)]
     timeout_minutes: u64,
 }
 
