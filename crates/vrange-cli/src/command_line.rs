@@ -24,6 +24,8 @@ pub(crate) enum Job {
     DemoProcess(DemoRole),
     /// `vrange doctor`.
     Doctor(DoctorOptions),
+    /// `vrange stat`.
+    Stat(StatOptions),
     /// `vrange run`.
     Run(RunOptions),
     /// `vrange bench ranges`.
@@ -92,6 +94,24 @@ pub(crate) struct DoctorOptions {
     /// Print one JSON object.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// What `vrange stat` was asked for.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct StatOptions {
+    /// Processes, by number or name [default: all that there are]
+    #[arg(value_name = "PID|NAME")]
+    pub(crate) processes: Vec<String>,
+    /// Print one JSON object, or with --watch one in a line for each look
+    ///
+    /// It has `processes`, and `closed`, those that could not be looked into, with the reason. A process has its `heaps`, and the
+    /// `levels` where memory may run short for it, the machine's and its cgroups', as of `age_seconds` ago. All amounts are in bytes.
+    /// Those that end in `_total` only grow.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Look again after so many seconds, until interrupted
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = seconds::parse_interval)]
+    pub(crate) watch: Option<f64>,
 }
 
 /// What `vrange run` was asked for.
@@ -243,6 +263,20 @@ enum Command {
     Demo(DemoArgs),
     /// Say what this machine can do for volatile memory, and what to change
     Doctor(DoctorOptions),
+    /// Show what the processes of this machine have in volatile memory
+    ///
+    /// Finds, without configuration, all processes that have let go of volatile memory: programs that use the library from Rust or C, and
+    /// those under `vrange run`. They publish their figures up to ten times a second, for the same user and for root; nothing is asked of
+    /// them. What `RESIDENT` counts (VmRSS) contains volatile and offered memory, which is what `RECLAIMABLE` shows: the kernel, or the
+    /// process's reclaimer, can have it back when memory is short. HEADROOM is what the machine or the cgroup could still hand out where
+    /// that is nearest to the RESERVE, below which memory is offered to the kernel.
+    ///
+    /// PINNED memory is in use. VOLATILE memory is not, and the kernel cannot take it yet. OFFERED memory it can, and may have done so. LOST
+    /// counts what was found to be taken, RELEASED what the process itself gave back. SECONDS is the age of the figures. Heaps that a program
+    /// drives by itself, without the reclaimer's thread, are not shown.
+    ///
+    /// The exit code is 1 if a process that was asked for is not there, or cannot be looked into.
+    Stat(StatOptions),
     /// Run a program whose freed memory is volatile, and in which madvise(MADV_VOLATILE) works
     ///
     /// Runs COMMAND, otherwise unchanged, with a library that is loaded before all others (LD_PRELOAD, see ld.so(8)).
@@ -337,6 +371,7 @@ pub(crate) fn parse() -> Result<Job, Failure> {
     match CommandLine::parse().command {
         Command::Demo(args) => args.check().map(Job::Demo),
         Command::Doctor(options) => Ok(Job::Doctor(options)),
+        Command::Stat(options) => Ok(Job::Stat(options)),
         Command::Run(options) => Ok(Job::Run(options)),
         Command::Bench(Bench::Ranges(options)) => Ok(Job::BenchRanges(options)),
         Command::Bench(Bench::Raw(options)) => Ok(Job::BenchRaw(options)),

@@ -7,6 +7,7 @@
 use std::process::Child;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -55,6 +56,19 @@ impl Interrupt {
         match self.shared.signal.load(Ordering::SeqCst) {
             0 => Ok(()),
             signal => Err(Failure::interrupted(signal)),
+        }
+    }
+
+    /// Waits, and fails as soon as a signal comes.
+    pub(crate) fn sleep(&self, duration: Duration) -> Result<(), Failure> {
+        let until = Instant::now() + duration;
+        loop {
+            self.check()?;
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            std::thread::sleep(left.min(Duration::from_millis(50)));
         }
     }
 

@@ -1,5 +1,5 @@
-//! The command `vrange`: a demonstration on real files, a report on this machine, programs run with volatile
-//! memory, and measurements.
+//! The command `vrange`: a demonstration on real files, a report on this machine and on its processes, programs run with
+//! volatile memory, and measurements.
 
 mod bench;
 mod command_line;
@@ -10,10 +10,12 @@ mod interrupt;
 mod manual;
 mod output;
 mod parent;
+mod processes;
 mod run;
 mod seconds;
 mod shuffle;
 mod size;
+mod stat;
 
 use std::process::ExitCode;
 
@@ -35,6 +37,7 @@ fn start(job: Job) -> Result<(), Failure> {
         Job::Demo(options) => demo::run(&options),
         Job::DemoProcess(role) => demo::run_process(role),
         Job::Doctor(options) => doctor::run(&options),
+        Job::Stat(options) => stat::run(&options),
         Job::Run(options) => run::run(&options),
         Job::BenchRanges(options) => bench::ranges::run(&options),
         Job::BenchRaw(options) => bench::raw::run(&options),

@@ -12,10 +12,20 @@ pub(crate) fn text(text: &str) -> Result<(), Failure> {
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| Failure::output(&error))
 }
 
+/// Prints one value as JSON, in one line.
+pub(crate) fn json_line(value: &impl Serialize) -> Result<(), Failure> {
+    let mut document = serde_json::to_string(value).map_err(|error| not_json(&error))?;
+    document.push('\n');
+    text(&document)
+}
+
+fn not_json(error: &serde_json::Error) -> Failure {
+    Failure::run(format!("writing the result as JSON: {error}"))
+}
+
 /// Prints one value as indented JSON.
 pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
-    let mut document = serde_json::to_string_pretty(value)
-        .map_err(|error| Failure::run(format!("writing the result as JSON: {error}")))?;
+    let mut document = serde_json::to_string_pretty(value).map_err(|error| not_json(&error))?;
     document.push('\n');
     text(&document)
 }

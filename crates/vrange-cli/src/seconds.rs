@@ -20,9 +20,30 @@ pub(crate) fn parse(text: &str) -> Result<f64, String> {
     }
 }
 
+/// Looking more often would show nothing new.
+const INTERVAL_SECONDS_MIN: f64 = 0.05;
+
+/// As [`parse`], of the time between two looks at something.
+///
+/// # Errors
+/// As there, or it is too short.
+pub(crate) fn parse_interval(text: &str) -> Result<f64, String> {
+    match parse(text)? {
+        seconds if seconds >= INTERVAL_SECONDS_MIN => Ok(seconds),
+        _ => Err(format!("the least is {INTERVAL_SECONDS_MIN}")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_looks_all_the_time() {
+        assert_eq!(parse_interval("0.05"), Ok(0.05));
+        assert!(parse_interval("0").is_err_and(|error| error.contains("0.05")));
+        assert!(parse_interval("soon").is_err());
+    }
 
     #[test]
     fn decimal_numbers_are_taken_and_written_without_an_exponent() {

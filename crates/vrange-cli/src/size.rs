@@ -52,6 +52,21 @@ pub(crate) fn human(bytes: u64) -> String {
     }
 }
 
+/// Writes an amount in six characters at most, as `top` does: `469.8M`.
+pub(crate) fn short(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["B", "K", "M", "G", "T", "P", "E"];
+    let mut unit = 0;
+    let mut tenths = u128::from(bytes) * 10;
+    while tenths >= 9_995 && unit + 1 < UNITS.len() {
+        tenths = (tenths + 512) / 1024;
+        unit += 1;
+    }
+    match tenths % 10 {
+        0 => format!("{}{}", tenths / 10, UNITS[unit]),
+        rest => format!("{}.{rest}{}", tenths / 10, UNITS[unit]),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,5 +93,19 @@ mod tests {
         assert_eq!(human(1023), "1023 B");
         assert_eq!(human(512 << 20), "512 MiB");
         assert_eq!(human(1536), "1.5 KiB");
+    }
+
+    #[test]
+    fn short_amounts_fit_a_narrow_column() {
+        assert_eq!(short(0), "0B");
+        assert_eq!(short(999), "999B");
+        assert_eq!(short(1000), "1K");
+        assert_eq!(short(1536), "1.5K");
+        assert_eq!(short(512 << 20), "512M");
+        for shift in 0..64 {
+            for bytes in [1 << shift, (1 << shift) - 1, u64::MAX >> shift, (1 << shift) / 10 * 9] {
+                assert!(short(bytes).len() <= 6, "{bytes}: {}", short(bytes));
+            }
+        }
     }
 }

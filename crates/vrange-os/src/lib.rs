@@ -6,6 +6,7 @@
 //! * [`System`] is an interface of intent (*reserve*, *residency*, *offer*, *release*) with a real implementation,
 //!   [`linux::Linux`], and a [`fake::Fake`] for tests that want to play the kernel.
 //! * [`kernel_file`], [`meminfo`], [`psi`] and [`cgroup`] read how short memory is, without allocating once opened.
+//! * [`sealed`] is memory that other processes may read.
 //! * [`probe`] finds out at run time what this kernel can do.
 //! * [`clock`] and [`process`] answer two questions cheaply: when is it, and are we still the same process.
 #![cfg_attr(not(target_os = "linux"), allow(unused))]
@@ -25,6 +26,7 @@ pub mod poll;
 pub mod probe;
 pub mod process;
 pub mod psi;
+pub mod sealed;
 pub mod span;
 pub mod system;
 pub mod thread;

@@ -48,3 +48,11 @@ pub fn allocations_of(work: impl FnOnce()) -> usize {
     let mut work = Some(work);
     counted(&mut || work.take().into_iter().for_each(|work| work()))
 }
+
+/// How often the calling thread has allocated and freed since it called this for the first time: for code that somebody else calls in
+/// a thread of theirs. Not to be mixed with [`allocations_of`] in one thread.
+pub fn allocations_so_far() -> usize {
+    let so_far = COUNTED.get().unwrap_or(0);
+    COUNTED.set(Some(so_far));
+    so_far
+}

@@ -5,7 +5,7 @@
 //! * [`Job`], [`Child`] and [`serve`] start the test program again as another process that does a job there;
 //! * [`in_child`] runs a test that changes its whole process in one of its own;
 //! * [`seccomp`] takes system calls away;
-//! * [`CountingAllocator`] and [`allocations_of`] count what a thread allocates;
+//! * [`CountingAllocator`], [`allocations_of`] and [`allocations_so_far`] count what a thread allocates;
 //! * [`drain_processors`] has the kernel finish what it put off;
 //! * [`without_allocator_settings`] keeps the user's surroundings from a program;
 //! * [`threads_of`] and [`reclaimers_of`] find threads by their names;
@@ -29,7 +29,7 @@ mod split;
 mod surroundings;
 mod threads;
 
-pub use allocations::{CountingAllocator, allocations_of};
+pub use allocations::{CountingAllocator, allocations_of, allocations_so_far};
 pub use alone::{Alone, alone};
 pub use group::{MemoryGroup, has_swap};
 pub use isolated::{in_child, in_child_with, is_child};

@@ -31,6 +31,8 @@ mod marks;
 #[cfg(all(test, loom))]
 mod model;
 #[cfg(not(loom))]
+pub mod observe;
+#[cfg(not(loom))]
 mod prefetch;
 #[cfg(not(loom))]
 mod pressure;

@@ -124,6 +124,11 @@ impl Pages {
         Self(pages as u64)
     }
 
+    /// As many whole pages as fit into `bytes`.
+    pub(crate) const fn of_bytes(bytes: u64) -> Self {
+        Self(bytes / PAGE_BYTES as u64)
+    }
+
     /// The number of pages.
     pub const fn pages(self) -> u64 {
         self.0

@@ -29,4 +29,4 @@ pub(crate) use at_once::keep_what_is_there;
 #[cfg(not(loom))]
 pub use engine::Mark;
 #[cfg(not(loom))]
-pub(crate) use engine::{Kind, MARKS, Marks};
+pub(crate) use engine::{Kind, MARKS, Marks, Sums};

@@ -26,6 +26,8 @@ pub(crate) struct Readers {
     missing: Vec<Missing>,
     buffer: Box<[u8; BUFFER_BYTES]>,
     levels: [Level; MAX_LEVELS],
+    /// How many of them were read the last time.
+    count: usize,
 }
 
 /// `/proc/self/cgroup`, and what it said when the levels were found.
@@ -57,6 +59,7 @@ impl Readers {
             missing: Vec::new(),
             buffer: Box::new([0; BUFFER_BYTES]),
             levels: [NO_LEVEL; MAX_LEVELS],
+            count: 0,
         };
         // Before the groups are looked for: a move in between is then noticed by the next `moved`.
         match Membership::open(root, &mut *readers.buffer) {
@@ -131,7 +134,13 @@ impl Readers {
                 count += 1;
             }
         }
-        &self.levels[..count]
+        self.count = count;
+        self.last()
+    }
+
+    /// What [`read`](Self::read) returned the last time.
+    pub(crate) fn last(&self) -> &[Level] {
+        &self.levels[..self.count]
     }
 
     /// Whether the process has been put into another cgroup since the files were opened, so that they speak of limits

@@ -15,7 +15,7 @@ mod levels;
 mod sources;
 
 pub(crate) use levels::{MAX_LEVELS, Readers};
-pub(crate) use sources::Sources;
+pub(crate) use sources::{Severity, Sources, Woken};
 
 /// What can run out of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,6 +14,7 @@ use vrange_os::poll::{PollFd, PollFlags, Polled, poll, sleep};
 use vrange_os::psi::{self, Trigger};
 
 use super::MAX_LEVELS;
+use crate::observe::{Source as SourceKind, Sources as SourceKinds};
 
 /// PSI of the machine and of our group, two eventfds of cgroup v1, a file for each level of cgroup v2.
 const MAX_SOURCES: usize = 4 + MAX_LEVELS;
@@ -127,6 +128,19 @@ impl Sources {
             Ok(source) => self.sources.push(source),
             Err(missing) => self.missing.push(missing),
         }
+    }
+
+    /// What can still wake us.
+    pub(crate) fn kinds(&self) -> SourceKinds {
+        let mut kinds = SourceKinds::default();
+        self.sources.iter().for_each(|source| {
+            kinds.add(match source {
+                Source::Stall(_) => SourceKind::Stall,
+                Source::Reclaim(..) => SourceKind::PressureLevel,
+                Source::Limit(_) => SourceKind::Events,
+            });
+        });
+        kinds
     }
 
     /// How many sources can still wake us. With 0, only the timeout does.

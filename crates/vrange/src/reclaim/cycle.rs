@@ -9,7 +9,7 @@ use vrange_os::{Span, clock};
 
 use super::offers::Offers;
 use super::pool::Pool;
-use super::reserve::{Need, Reserve, Target};
+use super::reserve::{Marks, Need, Reserve, Target};
 use super::selection::{self, Picks};
 use crate::inner::Inner;
 use crate::pressure::{Level, Readers};
@@ -66,6 +66,8 @@ pub(crate) struct Cycle {
     jitter: Jitter,
     /// Turns in a row in which headroom was desperate and nothing could be offered.
     undone_turns: u32,
+    /// Memory was short in the last turn.
+    is_short: bool,
 }
 
 impl Cycle {
@@ -82,7 +84,29 @@ impl Cycle {
             offers: Offers::default(),
             jitter: Jitter::new(),
             undone_turns: 0,
+            is_short: false,
         }
+    }
+
+    /// Was a reserve short in the last turn, or memory filling up?
+    pub(crate) fn is_short(&self) -> bool {
+        self.is_short
+    }
+
+    /// Does the system take offers, as far as is known?
+    pub(crate) fn can_offer(&self) -> bool {
+        self.reserve.can_offer
+    }
+
+    /// What was last read, with the marks that the reserve has there.
+    pub(crate) fn levels(&self) -> impl Iterator<Item = (&Level, Marks)> {
+        let levels: &[Level] = self.readers.as_ref().map_or(&[], Readers::last);
+        levels.iter().map(|level| (level, self.reserve.marks(level)))
+    }
+
+    /// How many ticks of the clock by which ranges age.
+    pub(crate) fn ticks_of(&self, duration: Duration) -> u64 {
+        self.ticks.of(duration)
     }
 
     /// The wait after the last turn took this much longer than asked for.
@@ -159,6 +183,7 @@ impl Cycle {
         let levels = readers.read();
         self.offers.observe(levels, pools, totals.offered);
         let mut need = self.reserve.decide(levels, &self.offers);
+        self.is_short = need.offer_bytes > 0 || need.release.is_some() || need.is_desperate;
         if totals.unoffered == 0 {
             need.offer_bytes = 0;
         }

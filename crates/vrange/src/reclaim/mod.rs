@@ -7,6 +7,7 @@
 //! * [`cycle`] reads, decides and acts once;
 //! * [`bounds`] is what pinning and unpinning threads do themselves;
 //! * [`runtime`] is the process's one thread that does this over and over, its sleep, and what happens around a `fork`;
+//! * [`report`] fills in the figures that others may see;
 //! * [`manual`] is the same for a program that does it itself.
 
 pub(crate) mod bounds;
@@ -14,6 +15,7 @@ mod cycle;
 mod manual;
 mod offers;
 pub(crate) mod pool;
+mod report;
 pub(crate) mod reserve;
 pub(crate) mod runtime;
 pub(crate) mod selection;

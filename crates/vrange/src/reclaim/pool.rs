@@ -7,11 +7,13 @@ use arrayvec::ArrayVec;
 use vrange_os::{PAGE_BYTES, System};
 
 use crate::inner::Inner;
-use crate::marks::Marks;
+use crate::marks::{Marks, Sums};
+use crate::observe::layout::{self, HeapRecord, NowRecord};
 use crate::range::protocol::{Candidate, OfferTotal, REFUSALS_MAX, Released};
 use crate::range::sharing;
 use crate::range::state::{Generation, Phase, Word};
 use crate::settings::{Content, Order};
+use crate::stats::{Counters, Now, Stats};
 
 /// Ranges that are offered between two looks at how much has been reached.
 pub(crate) const OFFERED_AT_ONCE: usize = 64;
@@ -102,6 +104,24 @@ pub(crate) trait Pool: Send + Sync + fmt::Debug {
 
     /// Bytes dropped by this process, in all.
     fn dropped_bytes(&self) -> u64;
+
+    /// Fills in what others may see of it, but for the ages. Returns whether there is anything to see.
+    fn describe(&self, record: &mut HeapRecord) -> bool;
+}
+
+/// What others may see of the running totals.
+fn describe_totals(counters: &Counters, record: &mut HeapRecord) {
+    let totals = counters.totals();
+    record.offered_bytes = totals.offered.bytes();
+    record.rescued_bytes = totals.rescued.bytes();
+    record.lost_bytes = totals.lost.bytes();
+    record.released_bytes = totals.released.bytes();
+}
+
+impl From<Now> for NowRecord {
+    fn from(now: Now) -> Self {
+        Self { ranges: now.ranges, bytes: now.pages.bytes() }
+    }
 }
 
 impl Inner {
@@ -181,6 +201,21 @@ impl Pool for Inner {
 
     fn dropped_bytes(&self) -> u64 {
         self.counters.dropped_bytes()
+    }
+
+    fn describe(&self, record: &mut HeapRecord) -> bool {
+        let stats = Stats::take(&self.table, &self.counters);
+        record.kind = layout::HEAP;
+        record.set_name(&self.settings.name);
+        record.is_free_memory = matches!(self.settings.content, Content::Free { .. }).into();
+        record.limit_bytes = self.settings.limit_bytes.unwrap_or(layout::NONE);
+        record.empty = stats.empty.into();
+        record.pinned = stats.pinned.into();
+        record.marked = stats.marked.into();
+        record.offered_now = stats.offered_now.into();
+        record.in_transit = stats.in_transit.into();
+        describe_totals(&self.counters, record);
+        true
     }
 }
 
@@ -277,6 +312,20 @@ impl Pool for MarkedMemory {
 
     fn dropped_bytes(&self) -> u64 {
         self.marks.counters.dropped_bytes()
+    }
+
+    fn describe(&self, record: &mut HeapRecord) -> bool {
+        let sums = self.marks.sums();
+        let of = |pages: usize| NowRecord { ranges: 0, bytes: (pages * PAGE_BYTES) as u64 };
+        record.kind = layout::MARKS;
+        record.is_free_memory = matches!(self.content(), Content::Free { .. }).into();
+        record.limit_bytes =
+            self.marks.policy.limit_pages().map_or(layout::NONE, |pages| pages * PAGE_BYTES as u64);
+        (record.empty, record.marked, record.offered_now) =
+            (of(sums.settled), of(sums.fresh), of(sums.offered));
+        describe_totals(&self.marks.counters, record);
+        // Most programs never mark anything.
+        sums != Sums::default() || record.offered_bytes + record.released_bytes > 0
     }
 }
 

@@ -27,8 +27,10 @@ use vrange_os::thread::{Background, run_soon, spawn_without_signals};
 
 use super::cycle::Cycle;
 use super::pool::{MarkedMemory, Pool};
+use super::report::Report;
 use crate::inner::Inner;
 use crate::marks::MARKS;
+use crate::observe::THREAD_NAME;
 use crate::pressure::Sources;
 use crate::range::gate::Gate;
 use crate::range::sharing;
@@ -36,8 +38,6 @@ use crate::range::slots::Slot;
 use crate::sleeper::{Sleeper, Wake};
 use crate::sync::{AtomicU8, AtomicU64, Ordering, lock, thread};
 
-/// The thread's name, as `top -H` shows it.
-const THREAD_NAME: &str = "vrange-reclaim";
 /// After a failure to start it, it is tried again after this many ticks: half a second or so.
 const RETRY_TICKS: u64 = 1 << 19;
 /// How often the program's housekeeping is called.
@@ -211,6 +211,7 @@ fn run() {
     let _ = descriptors::separate();
     let mut cycle = Cycle::new(Root::real());
     let mut sources = None;
+    let mut report = Report::new();
     let marked =
         Linux::get().ok().map(|system| -> Arc<dyn Pool> { Arc::new(MarkedMemory { marks: &MARKS, system }) });
     let mut pools: Vec<Arc<dyn Pool>> = Vec::new();
@@ -222,7 +223,8 @@ fn run() {
             work();
             housekeeping_due = Instant::now() + HOUSEKEEPING_EVERY;
         }
-        let Some(wait) = turn(&mut cycle, marked.as_ref(), &mut pools) else {
+        let told = (&mut report, sources.as_ref());
+        let Some(wait) = turn(&mut cycle, marked.as_ref(), &mut pools, told) else {
             // Nothing is volatile: no wake-ups at all until an unpin.
             RUNTIME.sleeper.sleep();
             continue;
@@ -230,7 +232,9 @@ fn run() {
         // After the first turn: whoever has woken the thread may be about to run out of memory.
         let sources = sources.get_or_insert_with(|| Sources::open(&Root::real()));
         let asleep = Instant::now();
-        if sources.wait(wait).timed_out {
+        let woken = sources.wait(wait);
+        report.woken(woken);
+        if woken.timed_out {
             cycle.note_lateness(asleep.elapsed().saturating_sub(wait));
         }
     }
@@ -245,16 +249,20 @@ impl Drop for ResetOnPanic {
     }
 }
 
-/// One turn over all heaps and marks. `None`: nothing is volatile, and unpins have been told that the thread sleeps.
+/// One turn over all heaps and marks, which others are told of. `None`: nothing is volatile, and unpins have been told that the thread
+/// sleeps.
 fn turn(
     cycle: &mut Cycle,
     marked: Option<&Arc<dyn Pool>>,
     pools: &mut Vec<Arc<dyn Pool>>,
+    (report, sources): (&mut Report, Option<&Sources>),
 ) -> Option<Duration> {
     let _pass = RUNTIME.gate.enter();
     collect(marked, pools);
     let wait = if needs_reclaimer(pools) {
-        Some(cycle.turn(pools).wait)
+        let wait = cycle.turn(pools).wait;
+        report.turned(pools, cycle, sources);
+        Some(wait)
     } else {
         RUNTIME.sleeper.fall_asleep();
         // The list again, too: a heap may have been made, and used, in between.
@@ -263,6 +271,8 @@ fn turn(
         let needed = needs_reclaimer(pools);
         if needed {
             RUNTIME.sleeper.stay_awake();
+        } else {
+            report.parked(pools, cycle, sources);
         }
         needed.then_some(Duration::ZERO)
     };

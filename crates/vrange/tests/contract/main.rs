@@ -20,4 +20,5 @@ mod c14;
 mod c14_last_step;
 mod footprint;
 mod manners;
+mod published;
 mod support;
