@@ -26,6 +26,8 @@ pub(crate) enum Job {
     Doctor(DoctorOptions),
     /// `vrange stat`.
     Stat(StatOptions),
+    /// `vrange top`.
+    Top(TopOptions),
     /// `vrange run`.
     Run(RunOptions),
     /// `vrange bench ranges`.
@@ -112,6 +114,21 @@ pub(crate) struct StatOptions {
     /// Look again after so many seconds, until interrupted
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = seconds::parse_interval)]
     pub(crate) watch: Option<f64>,
+}
+
+/// What `vrange top` was asked for.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct TopOptions {
+    /// Processes, by number or name [default: all that there are]
+    #[arg(value_name = "PID|NAME")]
+    pub(crate) processes: Vec<String>,
+    /// How often to look
+    #[arg(long, value_name = "SECONDS", default_value = "1", allow_negative_numbers = true)]
+    #[arg(value_parser = seconds::parse_interval)]
+    pub(crate) interval: f64,
+    /// Print once what `vrange stat` prints, as is done where there is no terminal
+    #[arg(long)]
+    pub(crate) once: bool,
 }
 
 /// What `vrange run` was asked for.
@@ -277,6 +294,12 @@ enum Command {
     ///
     /// The exit code is 1 if a process that was asked for is not there, or cannot be looked into.
     Stat(StatOptions),
+    /// Watch what the processes of this machine have in volatile memory
+    ///
+    /// Shows the figures of `vrange stat` on the whole terminal, again and again: a process in a line, what it could lose, and what has
+    /// gone in a second. Enter shows one process: its heaps, where memory may run short for it, and for how long what it has was not used.
+    /// `s` sorts by the next column, `r` the other way round, `/` filters by name, `?` explains the rest, and `q` quits.
+    Top(TopOptions),
     /// Run a program whose freed memory is volatile, and in which madvise(MADV_VOLATILE) works
     ///
     /// Runs COMMAND, otherwise unchanged, with a library that is loaded before all others (LD_PRELOAD, see ld.so(8)).
@@ -372,6 +395,7 @@ pub(crate) fn parse() -> Result<Job, Failure> {
         Command::Demo(args) => args.check().map(Job::Demo),
         Command::Doctor(options) => Ok(Job::Doctor(options)),
         Command::Stat(options) => Ok(Job::Stat(options)),
+        Command::Top(options) => Ok(Job::Top(options)),
         Command::Run(options) => Ok(Job::Run(options)),
         Command::Bench(Bench::Ranges(options)) => Ok(Job::BenchRanges(options)),
         Command::Bench(Bench::Raw(options)) => Ok(Job::BenchRaw(options)),

@@ -16,6 +16,7 @@ mod seconds;
 mod shuffle;
 mod size;
 mod stat;
+mod top;
 
 use std::process::ExitCode;
 
@@ -38,6 +39,7 @@ fn start(job: Job) -> Result<(), Failure> {
         Job::DemoProcess(role) => demo::run_process(role),
         Job::Doctor(options) => doctor::run(&options),
         Job::Stat(options) => stat::run(&options),
+        Job::Top(options) => top::run(&options),
         Job::Run(options) => run::run(&options),
         Job::BenchRanges(options) => bench::ranges::run(&options),
         Job::BenchRaw(options) => bench::raw::run(&options),

@@ -11,6 +11,7 @@
 //! * [`threads_of`] and [`reclaimers_of`] find threads by their names;
 //! * [`Ksm`] has the kernel merge equal pages;
 //! * [`Ring`] writes to memory past its page table;
+//! * [`Console`] is a terminal for a program;
 //! * [`alone`] keeps tests that fill memory apart, [`scale`] says how long they run, and [`skipped`] says that one cannot
 //!   run here.
 
@@ -18,6 +19,7 @@ use std::path::PathBuf;
 
 mod allocations;
 mod alone;
+mod console;
 mod group;
 mod isolated;
 mod job;
@@ -31,6 +33,7 @@ mod threads;
 
 pub use allocations::{CountingAllocator, allocations_of, allocations_so_far};
 pub use alone::{Alone, alone};
+pub use console::Console;
 pub use group::{MemoryGroup, has_swap};
 pub use isolated::{in_child, in_child_with, is_child};
 pub use job::{Child, Ended, Job, Named, Talk, serve};

@@ -1,6 +1,6 @@
 //! The figures as they are printed, and as JSON has them.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 use vrange::observe::{Age, HeapKind, HeapView, LevelView, Severity, Source};
@@ -31,17 +31,20 @@ pub(crate) struct ProcessFigures {
     pub(crate) pressure: PressureFigures,
     pub(crate) levels: Vec<LevelFigures>,
     pub(crate) heaps: Vec<HeapFigures>,
+    /// By the process's own clock, for rates.
+    #[serde(skip)]
+    pub(crate) taken: Duration,
 }
 
 /// What has told the reclaimer of memory that gets short.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct PressureFigures {
     /// What could: `psi`, `pressure_level`, `events`.
-    sources: Vec<&'static str>,
+    pub(crate) sources: Vec<&'static str>,
     /// How often one has.
     pub(crate) wakes: u64,
     /// What it said the last time: `reclaiming` or `critical`.
-    last: Option<&'static str>,
+    pub(crate) last: Option<&'static str>,
 }
 
 /// A place where memory may run short. Bytes.
@@ -145,7 +148,13 @@ impl ProcessFigures {
             },
             levels: snapshot.levels.iter().map(LevelFigures::of).collect(),
             heaps,
+            taken: snapshot.taken_monotonic,
         }
+    }
+
+    /// Adds up one figure of all heaps.
+    pub(crate) fn sum(&self, figure: impl Fn(&HeapFigures) -> u64) -> u64 {
+        sum(&self.heaps, figure)
     }
 
     /// The level whose headroom is nearest to its reserve.

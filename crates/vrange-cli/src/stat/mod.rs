@@ -12,6 +12,8 @@ use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::output;
 use crate::processes::{Found, Wanted, Watch};
+#[cfg(test)]
+pub(crate) use figures::{AgeFigures, LevelFigures, NowFigures, PressureFigures};
 pub(crate) use figures::{ClosedFigures, HeapFigures, ProcessFigures};
 
 /// All that is printed as JSON.
@@ -37,18 +39,14 @@ impl Report {
 /// # Errors
 /// A process that was asked for is not there, or cannot be looked into: the others are printed all the same.
 pub(crate) fn run(options: &StatOptions) -> Result<(), Failure> {
+    let Some(every) = options.watch else {
+        let print = |report: &Report| {
+            if options.json { output::json(report) } else { output::text(&table::text(report)) }
+        };
+        return once(&options.processes, print);
+    };
     let wanted = Wanted::of(&options.processes);
     let mut watch = Watch::default();
-    let Some(every) = options.watch else {
-        let found = look(&mut watch, &wanted)?;
-        let report = Report::of(&found);
-        if options.json {
-            output::json(&report)?;
-        } else {
-            output::text(&table::text(&report))?;
-        }
-        return complaint(&wanted, &found, &report);
-    };
     let interrupt = Interrupt::listen()?;
     loop {
         let report = Report::of(&look(&mut watch, &wanted)?);
@@ -64,7 +62,24 @@ pub(crate) fn run(options: &StatOptions) -> Result<(), Failure> {
     }
 }
 
-fn look(watch: &mut Watch, wanted: &Wanted) -> Result<Found, Failure> {
+/// Prints, once, what is wanted, for people.
+///
+/// # Errors
+/// As for [`run`].
+pub(crate) fn print(processes: &[String]) -> Result<(), Failure> {
+    once(processes, |report| output::text(&table::text(report)))
+}
+
+fn once(processes: &[String], print: impl Fn(&Report) -> Result<(), Failure>) -> Result<(), Failure> {
+    let wanted = Wanted::of(processes);
+    let found = look(&mut Watch::default(), &wanted)?;
+    let report = Report::of(&found);
+    print(&report)?;
+    complaint(&wanted, &found, &report)
+}
+
+/// Looks at what is wanted.
+pub(crate) fn look(watch: &mut Watch, wanted: &Wanted) -> Result<Found, Failure> {
     watch.look(wanted).map_err(|error| Failure::io("reading", "/proc", &error))
 }
 
