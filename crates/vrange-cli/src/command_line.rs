@@ -1,6 +1,7 @@
 //! The command line: what may be asked for, checked into one value before anything runs.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
@@ -28,6 +29,8 @@ pub(crate) enum Job {
     Stat(StatOptions),
     /// `vrange top`.
     Top(TopOptions),
+    /// `vrange exporter`.
+    Exporter(ExporterOptions),
     /// `vrange run`.
     Run(RunOptions),
     /// `vrange bench ranges`.
@@ -129,6 +132,15 @@ pub(crate) struct TopOptions {
     /// Print once what `vrange stat` prints, as is done where there is no terminal
     #[arg(long)]
     pub(crate) once: bool,
+}
+
+/// What `vrange exporter` was asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct ExporterOptions {
+    /// Processes, by number or name; none: all that there are.
+    pub(crate) processes: Vec<String>,
+    /// A loopback address, unless the user insisted on another.
+    pub(crate) listen: SocketAddr,
 }
 
 /// What `vrange run` was asked for.
@@ -300,6 +312,16 @@ enum Command {
     /// gone in a second. Enter shows one process: its heaps, where memory may run short for it, and for how long what it has was not used.
     /// `s` sorts by the next column, `r` the other way round, `/` filters by name, `?` explains the rest, and `q` quits.
     Top(TopOptions),
+    /// Serve what the processes of this machine have in volatile memory to Prometheus
+    ///
+    /// Answers each request for /metrics with the figures of `vrange stat`, in the text of OpenMetrics, until interrupted. Prints the address
+    /// when it is ready. It sees what the user that it runs as may see. A heap's series, such as vrange_offered_bytes, have the labels
+    /// pid, process, heap and content; where memory may run short, as in vrange_level_headroom_bytes, `level` is `machine`, `cgroup0` for the
+    /// process's own cgroup, `cgroup1` for the next one up, and so on. Heaps of the same name in one process are added up. A process that has
+    /// ended has no series any more.
+    ///
+    /// There is no encryption and no password, so it listens on loopback addresses only, unless --allow-remote is given.
+    Exporter(ExporterArgs),
     /// Run a program whose freed memory is volatile, and in which madvise(MADV_VOLATILE) works
     ///
     /// Runs COMMAND, otherwise unchanged, with a library that is loaded before all others (LD_PRELOAD, see ld.so(8)).
@@ -388,6 +410,29 @@ struct DemoArgs {
     in_scope: bool,
 }
 
+#[derive(Debug, Args)]
+struct ExporterArgs {
+    /// Processes, by number or name [default: all that there are]
+    #[arg(value_name = "PID|NAME")]
+    processes: Vec<String>,
+    /// Where to listen; port 0 is any that is free
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9500")]
+    listen: SocketAddr,
+    /// Let --listen be an address that other machines can reach
+    #[arg(long)]
+    allow_remote: bool,
+}
+
+impl ExporterArgs {
+    fn check(self) -> Result<ExporterOptions, Failure> {
+        if !self.listen.ip().is_loopback() && !self.allow_remote {
+            return Err(Failure::usage(format!("{} can be reached from other machines", self.listen.ip()))
+                .hint("name a loopback address, such as 127.0.0.1, or insist with --allow-remote"));
+        }
+        Ok(ExporterOptions { processes: self.processes, listen: self.listen })
+    }
+}
+
 /// Reads the process's arguments. Help, version and arguments that clap refuses end the process here, with exit
 /// code 0 or 2.
 pub(crate) fn parse() -> Result<Job, Failure> {
@@ -396,6 +441,7 @@ pub(crate) fn parse() -> Result<Job, Failure> {
         Command::Doctor(options) => Ok(Job::Doctor(options)),
         Command::Stat(options) => Ok(Job::Stat(options)),
         Command::Top(options) => Ok(Job::Top(options)),
+        Command::Exporter(args) => args.check().map(Job::Exporter),
         Command::Run(options) => Ok(Job::Run(options)),
         Command::Bench(Bench::Ranges(options)) => Ok(Job::BenchRanges(options)),
         Command::Bench(Bench::Raw(options)) => Ok(Job::BenchRaw(options)),

@@ -5,6 +5,7 @@ mod bench;
 mod command_line;
 mod demo;
 mod doctor;
+mod exporter;
 mod failure;
 mod interrupt;
 mod manual;
@@ -40,6 +41,7 @@ fn start(job: Job) -> Result<(), Failure> {
         Job::Doctor(options) => doctor::run(&options),
         Job::Stat(options) => stat::run(&options),
         Job::Top(options) => top::run(&options),
+        Job::Exporter(options) => exporter::run(&options),
         Job::Run(options) => run::run(&options),
         Job::BenchRanges(options) => bench::ranges::run(&options),
         Job::BenchRaw(options) => bench::raw::run(&options),

@@ -26,6 +26,8 @@ fn arguments_that_make_no_sense_are_usage_errors() {
     fails(&["bench", "nothing"], 2, "nothing");
     fails(&["demo", "--frobnicate"], 2, "--frobnicate");
     fails(&["stat", "--watch", "0"], 2, "the least is 0.05");
+    fails(&["exporter", "--listen", "9500"], 2, "9500");
+    fails(&["exporter", "--listen", "0.0.0.0:0"], 2, "--allow-remote");
     fails(&["top", "--interval", "0"], 2, "the least is 0.05");
     fails(&["stat", "--watch", "often"], 2, "expected a number of seconds");
     fails(&["run", "--malloc", "hoard", "sh"], 2, "auto, tcmalloc, jemalloc, mimalloc, none");
@@ -65,7 +67,7 @@ fn a_reader_that_goes_away_is_no_panic() {
 fn help_names_every_command() {
     let output = run(&["--help"]);
     assert!(output.status.success());
-    for command in ["demo", "doctor", "stat", "top", "run", "bench"] {
+    for command in ["demo", "doctor", "stat", "top", "exporter", "run", "bench"] {
         assert!(stdout(&output).contains(command), "{}", stdout(&output));
     }
     for hidden in ["demo-process", "malloc-work"] {

@@ -1,6 +1,8 @@
 //! `vrange stat`: what the processes of this machine have in volatile memory, once or again and again.
 
 mod figures;
+#[cfg(test)]
+pub(crate) mod samples;
 mod table;
 
 use std::time::Duration;
@@ -12,9 +14,7 @@ use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::output;
 use crate::processes::{Found, Wanted, Watch};
-#[cfg(test)]
-pub(crate) use figures::{AgeFigures, LevelFigures, NowFigures, PressureFigures};
-pub(crate) use figures::{ClosedFigures, HeapFigures, ProcessFigures};
+pub(crate) use figures::{ClosedFigures, HeapFigures, LevelFigures, ProcessFigures};
 
 /// All that is printed as JSON.
 #[derive(Debug, Serialize)]

@@ -8,63 +8,10 @@ use super::app::{App, Page};
 use super::columns::Column;
 use super::draw;
 use super::rates::{History, Rates};
-use crate::stat::{
-    AgeFigures, HeapFigures, LevelFigures, NowFigures, PressureFigures, ProcessFigures, Report,
-};
+use crate::stat::samples::{heap, level, process};
+use crate::stat::{ProcessFigures, Report};
 
 const MIB: u64 = 1 << 20;
-
-fn heap(name: &str, bytes: u64) -> HeapFigures {
-    let now = NowFigures { ranges: 1, bytes };
-    let ages = [Some(1), Some(600), Some(3600), None];
-    HeapFigures {
-        name: name.to_owned(),
-        kind: "heap",
-        content: "cache",
-        limit_bytes: None,
-        empty: now,
-        pinned: now,
-        volatile: now,
-        offered: now,
-        in_transit: now,
-        offered_bytes_total: bytes,
-        rescued_bytes_total: bytes,
-        lost_bytes_total: bytes,
-        released_bytes_total: bytes,
-        ages: ages.map(|below_seconds| AgeFigures { below_seconds, bytes }).to_vec(),
-    }
-}
-
-fn level(height: Option<u64>, bytes: u64) -> LevelFigures {
-    LevelFigures {
-        kind: if height.is_some() { "cgroup" } else { "machine" },
-        height,
-        limit_bytes: bytes,
-        free_bytes: bytes,
-        headroom_bytes: bytes,
-        reserve_low_bytes: bytes / 6,
-        reserve_high_bytes: bytes / 5,
-    }
-}
-
-fn process(pid: u32, name: &str, bytes: u64) -> ProcessFigures {
-    ProcessFigures {
-        pid,
-        name: name.to_owned(),
-        user: 0,
-        age_seconds: Some(0.25),
-        sequence: 1,
-        parked: false,
-        turns: 17,
-        resident_bytes: bytes,
-        reclaimable_bytes: bytes / 2,
-        can_offer: true,
-        pressure: PressureFigures { sources: vec!["psi"], wakes: 3, last: Some("reclaiming") },
-        levels: vec![level(None, bytes), level(Some(0), bytes), level(Some(2), bytes)],
-        heaps: vec![heap("photos", bytes / 4)],
-        taken: Duration::from_secs(100),
-    }
-}
 
 fn report(processes: Vec<ProcessFigures>) -> Report {
     Report { processes, closed: Vec::new() }
