@@ -191,7 +191,8 @@ unsafe extern "C" fn commit_or_decommit(
         }
         // Relaxed: see the statics.
         if HUGE_PAGES.load(Ordering::Relaxed) {
-            if bytes >= HUGE_BYTES {
+            // While memory is short, what is touched is to take no more than it needs.
+            if bytes >= HUGE_BYTES && !raw::is_short() {
                 arena.use_huge_pages(start, bytes);
             } else {
                 arena.use_small_pages(start, bytes);

@@ -7,7 +7,7 @@ use vrange::raw;
 use crate::PAGE_BYTES;
 use crate::report::Call;
 
-/// Up to so many pages are set to zero without asking which of them are there.
+/// Up to so many pages are set to zero without asking which of them are there, and stay when memory is short.
 const SMALL_PAGES: usize = 16;
 /// A piece of a page.
 const PIECE_BYTES: usize = 1024;
@@ -79,7 +79,8 @@ unsafe fn adopt_new(start: *mut u8, bytes: usize) -> bool {
 /// The allocator wants this memory again: nothing of it is lost from now on. What it holds is not known. Memory that was not given is
 /// passed over. Returns whether all of it was lost, and so reads as zeros.
 ///
-/// Cost: as for [`give`]; a load and a read-modify-write for each page that was offered.
+/// Cost: as for [`give`]; a load and a read-modify-write for each page that was offered. While memory [is short](raw::is_short), more than
+/// 64 KiB are dropped first, which costs `madvise(MADV_DONTNEED)` and a page fault for each page that is used.
 ///
 /// # Safety
 /// Memory of the allocator's, readable and writable if it was given, which nobody uses until this returns.
@@ -89,11 +90,24 @@ pub unsafe fn take(start: *mut u8, bytes: usize) -> bool {
         return false;
     }
     let call = Call::begin_taking(start, bytes);
-    let mut lost_pages = 0;
-    // SAFETY: passed on from the caller. Memory that was adopted when it was given can be taken back always.
-    let _ = unsafe { raw::unmark_each(start, bytes, |_| lost_pages += 1) };
+    let lost_pages = if is_to_come_empty(bytes) {
+        // SAFETY: passed on from the caller. Memory that was adopted when it was given can be taken back always.
+        unsafe { raw::unmark_dropped(start, bytes) }.unwrap_or(0)
+    } else {
+        let mut lost_pages = 0;
+        // SAFETY: as above.
+        let _ = unsafe { raw::unmark_each(start, bytes, |_| lost_pages += 1) };
+        lost_pages
+    };
     call.took(lost_pages, 0);
     lost_pages * PAGE_BYTES == bytes
+}
+
+/// Is memory that is taken back to be dropped first? An allocator takes large pieces whole, and may need little of them; what is there of
+/// the rest would count as used, and while memory is short others need it.
+#[inline]
+fn is_to_come_empty(bytes: usize) -> bool {
+    bytes > SMALL_PAGES * PAGE_BYTES && raw::is_short()
 }
 
 /// As [`take`], and it reads as zeros: what survived is set to zero.
@@ -110,7 +124,12 @@ pub unsafe fn take_zeroed(start: *mut u8, bytes: usize) {
         // SAFETY: passed on from the caller.
         unsafe { take_small_zeroed(start, pages) }
     } else {
-        // SAFETY: passed on from the caller.
+        if raw::is_short() {
+            // What is dropped need not be set to zero.
+            // SAFETY: passed on from the caller.
+            let _ = unsafe { raw::unmark_dropped(start, bytes) };
+        }
+        // SAFETY: as above.
         unsafe { raw::unmark_zeroed(start, bytes) }.unwrap_or(0)
     };
     call.took(pages - zeroed, zeroed);

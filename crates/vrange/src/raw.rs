@@ -14,6 +14,7 @@ use crate::marks::{self, Kind, MARKS};
 use crate::reclaim::pool::MarkedMemory;
 use crate::reclaim::runtime;
 use crate::reclaim::selection::{self, Picks};
+use crate::reclaim::shortage::SHORTAGE;
 use crate::settings::Content;
 use crate::stats::Pages;
 
@@ -376,6 +377,34 @@ pub unsafe fn unmark_zeroed(start: *mut u8, bytes: usize) -> Result<usize, Error
         zero(0..span.pages());
     }
     Ok(zeroed)
+}
+
+/// As [`unmark`], and drops free memory ([`try_mark`]) that is there, so that only what is used of it takes memory again: for an allocator
+/// that takes back more than it needs at once while memory [is short](is_short). Returns how many pages hold nothing any more, because they
+/// are lost or dropped; if all, the range reads as zeros. What is locked stays.
+///
+/// Cost: a look at the page table, and what `madvise(MADV_DONTNEED)` costs.
+///
+/// # Safety
+/// As for [`unmark`], and nobody wants the contents.
+///
+/// # Errors
+/// As for [`unmark`].
+pub unsafe fn unmark_dropped(start: *mut u8, bytes: usize) -> Result<usize, Error> {
+    let Some(span) = span(start, bytes)? else { return Ok(0) };
+    // SAFETY: passed on from the caller.
+    let mut empty_pages = unsafe { MARKS.unmark_dropped(span, need_system()?) };
+    // SAFETY: passed on from the caller.
+    unsafe { unmark_each(start, bytes, |_| empty_pages += 1) }?;
+    Ok(empty_pages)
+}
+
+/// Is memory short, in a cgroup that this process is in or on the machine; or would it be if all free memory were taken back that is
+/// [offered](Mark::Offered); or was that so within the last ten seconds? As the reclaimer has read it: a load, and a look at the clock.
+/// While nothing is marked that is in memory nobody reads, and nothing is known.
+#[inline]
+pub fn is_short() -> bool {
+    SHORTAGE.is_felt()
 }
 
 /// As [`unmark`], and calls `lost` with the number of each lost page, counted from `start`, in no particular order. `lost`

@@ -35,6 +35,30 @@ fn c05_no_block_is_corrupted_while_pages_are_lost() {
     }
 }
 
+/// What the program needs, and the neighbour at times: 180 MiB at the most, with mimalloc giving back at once
+/// (`MIMALLOC_PURGE_DELAY=0`), and 52 MiB. A fifth of that is added.
+const DEMAND_MIB: u64 = 180 + 52;
+const GROUP_MIB: u64 = DEMAND_MIB + DEMAND_MIB / 5;
+
+/// All the time a neighbour takes memory and page cache, and gives it back.
+#[test]
+fn c13_a_program_that_allocates_and_frees_all_the_time_lives_beside_others() {
+    let _alone = alone();
+    let Some(squeezed) = Squeezed::new("allocators-beside", GROUP_MIB, 52) else { return };
+    let command = churn(Allocator::Mimalloc, scale().pick(5, 120), SMALL, LARGEST);
+    let ran = run(inside(&squeezed.group, &command)).said("all data stays").marked();
+    assert_eq!(squeezed.group.oom_kills(), 0, "{ran}");
+}
+
+#[test]
+fn control_c13_a_program_that_never_gives_back_is_killed_beside_others() {
+    let _alone = alone();
+    let Some(squeezed) = Squeezed::new("allocators-beside", GROUP_MIB, 52) else { return };
+    let command = Allocator::Mimalloc.run_and_keep("churn", &["20", "80", SMALL, LARGEST, "1"]);
+    let ran = run(inside(&squeezed.group, &command));
+    assert!(ran.was_killed() && squeezed.group.oom_kills() > 0, "{ran}");
+}
+
 #[test]
 fn c05_no_block_is_corrupted_while_free_memory_is_released() {
     for allocator in Allocator::each() {

@@ -4,13 +4,16 @@
  * give_back idle KIB MIB        frees MIB MiB in blocks of KIB KiB, uses and frees them again, and is idle until they are gone
  * give_back limit KIB MIB MAX   frees them: no more than MAX MiB stay
  * give_back hold KIB MIB        frees them and says so; at each line that it is told it uses and frees them again
+ * give_back pieces KIB MIB      frees them and says so; told a line, it has a few threads keep a block of each of many sizes
  * give_back nothing KIB MIB     tells how many KiB it holds after it has freed a single block
  * give_back faults KIB MIB      tells how many page faults a hundred rounds take
+ * give_back grow MIB            touches ordinary memory, keeps it, and says so; the same again at each line
  * give_back need MIB            touches ordinary memory, and gives it back
  * give_back squeeze MIB FILE    the same again and again, with a look through a file, as long as whoever started it is there
  */
 #include "check.h"
 
+#include <pthread.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 
@@ -86,6 +89,42 @@ static void hold(void)
 	} while (fgets(line, sizeof(line), stdin));
 }
 
+#define PIECES_THREADS 4
+#define PIECES_MIN (64ul << 10)
+#define PIECES_MAX (512ul << 10)
+static void *piece_of[PIECES_THREADS][64];
+
+/* Allocators with pages for blocks of one size take a whole page for each. */
+static void *take_pieces(void *mine)
+{
+	void **pieces = mine;
+	for (size_t bytes = PIECES_MIN; bytes <= PIECES_MAX; bytes += bytes / 8) {
+		CHECK((*pieces = malloc(bytes)));
+		fill(*pieces++, bytes, bytes);
+	}
+	/* They are in use as long as the program runs, and so does the thread. */
+	for (;;)
+		pause();
+}
+
+static void pieces(void)
+{
+	char line[16];
+	take(1);
+	give(1);
+	puts("free");
+	fflush(stdout);
+	CHECK(fgets(line, sizeof(line), stdin));
+	pthread_t thread;
+	for (size_t i = 0; i < PIECES_THREADS; i++)
+		CHECK(pthread_create(&thread, NULL, take_pieces, piece_of[i]) == 0);
+	sleep_ms(1000);
+	puts("taken");
+	fflush(stdout);
+	while (fgets(line, sizeof(line), stdin))
+		;
+}
+
 static void faults(void)
 {
 	struct rusage usage;
@@ -97,13 +136,28 @@ static void faults(void)
 	printf("faults %ld\n", usage.ru_minflt);
 }
 
-static void need(size_t bytes)
+static char *touched(size_t bytes)
 {
 	char *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	CHECK(memory != MAP_FAILED);
 	for (size_t at = 0; at < bytes; at += PAGE)
 		memory[at] = 1;
-	CHECK(munmap(memory, bytes) == 0);
+	return memory;
+}
+
+static void need(size_t bytes)
+{
+	CHECK(munmap(touched(bytes), bytes) == 0);
+}
+
+static void grow(size_t bytes)
+{
+	char line[16];
+	do {
+		touched(bytes);
+		puts("has it");
+		fflush(stdout);
+	} while (fgets(line, sizeof(line), stdin));
 }
 
 /* Fills all that is left with page cache, which takes offered pages, and never has a process killed. */
@@ -126,6 +180,10 @@ int main(int argc, char **argv)
 		puts("enough");
 		return 0;
 	}
+	if (!strcmp(argv[1], "grow")) {
+		grow(number(argv[2]) * MIB);
+		return 0;
+	}
 	CHECK(argc >= 4);
 	if (!strcmp(argv[1], "squeeze")) {
 		for (pid_t parent = getppid(); getppid() == parent; sleep_ms(20)) {
@@ -139,6 +197,8 @@ int main(int argc, char **argv)
 		idle();
 	else if (!strcmp(argv[1], "hold"))
 		hold();
+	else if (!strcmp(argv[1], "pieces"))
+		pieces();
 	else if (!strcmp(argv[1], "faults"))
 		faults();
 	else if (!strcmp(argv[1], "nothing")) {

@@ -191,6 +191,18 @@ unsafe fn offer_one(span: Span) -> Result<(), OsError> {
     unsafe { advise(span, Advice::LinuxFree) }.map_err(|errno| OsError::new(OFFER, errno))
 }
 
+/// Drops pages at once, if they are not locked; they read as zeros afterwards (`madvise(MADV_DONTNEED)`).
+///
+/// # Safety
+/// As for [`System::release`](crate::System::release).
+///
+/// # Errors
+/// What the kernel answered: `EINVAL` where some of the memory is locked. What lies before that may have been dropped.
+pub unsafe fn release_unlocked(span: Span) -> Result<(), OsError> {
+    // SAFETY: passed on from the caller.
+    unsafe { advise(span, Advice::LinuxDontNeed) }.map_err(|errno| OsError::new(RELEASE, errno))
+}
+
 /// See [`System::release`](crate::System::release).
 ///
 /// # Safety

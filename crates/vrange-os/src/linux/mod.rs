@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use crate::{Offered, OsError, PAGE_BYTES, Placement, Reservation, Residency, Span, System};
 
-pub use advice::{AdviceSupport, close_to_merging, make_dirty, offer_unmerged, page_out};
+pub use advice::{AdviceSupport, close_to_merging, make_dirty, offer_unmerged, page_out, release_unlocked};
 pub use look::look_into;
 
 /// Linux, through the system calls of the running process. Opens nothing until it is asked for something that needs a

@@ -295,7 +295,7 @@ fn drop_run(system: &dyn System, place: &Place<'_>, run: Range<usize>) -> Option
 }
 
 /// Which pages of `run` are in memory. `None`: that cannot be told.
-fn present(system: &dyn System, block: Span, run: Range<usize>) -> Option<Pages> {
+pub(super) fn present(system: &dyn System, block: Span, run: Range<usize>) -> Option<Pages> {
     let mut present = Pages::NONE;
     let read = system.residency(block.slice(run.start, run.len()), false, &mut |found, _| {
         present.insert(run.start + found.start..run.start + found.end);

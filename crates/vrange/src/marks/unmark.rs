@@ -2,10 +2,12 @@
 
 use std::ops::Range;
 
+use vrange_os::linux::release_unlocked;
 use vrange_os::{OsError, PAGE_BYTES, Span, System};
 
 use super::address_map::Place;
 use super::engine::{Marks, memory_of};
+use super::offers::present;
 use super::page_set::Pages;
 use crate::range::page_map::Page;
 use crate::range::witness::{Fate, prefetched, take_back};
@@ -77,6 +79,55 @@ impl Marks {
             held.forget_marks(pages);
         });
         outcome
+    }
+
+    /// Drops free memory that is marked and has not gone yet, and ends its marks. What the kernel refuses to drop, and all
+    /// else that is marked, stays marked. Returns how many pages are not marked any more; they read as zeros.
+    ///
+    /// # Safety
+    /// Nobody uses the adopted pages among them meanwhile.
+    pub(crate) unsafe fn unmark_dropped(&self, span: Span, system: &dyn System) -> usize {
+        self.enter();
+        let mut pages_dropped = 0;
+        self.each_marked(span, |place, pages| {
+            let block = place.block();
+            let held = place.hold();
+            if !block.is_free_memory() {
+                return;
+            }
+            let marked = block.marked.among(pages.clone()).and(&place.adopted());
+            for run in marked.without(&block.settled.among(pages)).runs(usize::MAX) {
+                // A child that is forked in between has marks on pages that are empty, of which nobody is told.
+                // SAFETY: passed on from the caller; the block is held, so the reclaimer does nothing to the pages.
+                if !unsafe { self.drop_free(&place, run.clone(), system) } {
+                    return;
+                }
+                if self.policy.limit_pages().is_some() {
+                    self.policy.unmarked(run.len());
+                }
+                held.forget_marks(run.clone());
+                pages_dropped += run.len();
+            }
+        });
+        pages_dropped
+    }
+
+    /// Drops a run of marked pages in a block that is held, and counts them. Returns whether the kernel did.
+    ///
+    /// # Safety
+    /// Nobody uses the pages, which are adopted, or wants their contents.
+    unsafe fn drop_free(&self, place: &Place<'_>, run: Range<usize>, system: &dyn System) -> bool {
+        let block = place.block();
+        let span = memory_of(place).span();
+        let present = present(system, span, run.clone()).unwrap_or(Pages::ALL);
+        // SAFETY: passed on from the caller.
+        if unsafe { release_unlocked(span.slice(run.start, run.len())) }.is_err() {
+            return false;
+        }
+        let taken = block.offered.among(run.clone()).without(&present).runs(usize::MAX).flatten();
+        self.counters.lost(taken.filter(|page| block.notes().get(*page) == Page::Witnessed).count());
+        self.counters.released(Pages::of(run).and(&present).count());
+        true
     }
 
     /// Pages are adopted no longer: their marks end, and what was offered is taken back. Those that are found lost stay marked,

@@ -11,6 +11,7 @@ use super::offers::Offers;
 use super::pool::Pool;
 use super::reserve::{Marks, Need, Reserve, Target};
 use super::selection::{self, Picks};
+use super::shortage::{REMEMBERED, SHORTAGE};
 use crate::inner::Inner;
 use crate::pressure::{Level, Readers};
 use crate::settings::Content;
@@ -49,6 +50,8 @@ pub struct Step {
 struct Totals {
     unoffered: u64,
     offered: u64,
+    /// What of that is free memory.
+    offered_free: u64,
 }
 
 /// Reads, decides and acts. Opens kernel files at its first turn; allocates nothing after.
@@ -125,6 +128,9 @@ impl Cycle {
         }
         let totals = totals(pools);
         let need = self.decide(pools, totals);
+        if need.would_be_short {
+            SHORTAGE.note(self.ticks.of(REMEMBERED));
+        }
         let mut step = Step { wait: need.wait, ..Step::default() };
         // Offers first: they make headroom. Releases only make what is offered quicker to have.
         if need.offer_bytes > 0 {
@@ -181,7 +187,7 @@ impl Cycle {
         self.reserve.wanted_bytes = pools.iter().filter_map(|pool| pool.reserve_bytes()).max();
         let readers = self.readers.get_or_insert_with(|| Readers::open(&self.root));
         let levels = readers.read();
-        self.offers.observe(levels, pools, totals.offered);
+        self.offers.observe(levels, pools, (totals.offered, totals.offered_free));
         let mut need = self.reserve.decide(levels, &self.offers);
         self.is_short = need.offer_bytes > 0 || need.release.is_some() || need.is_desperate;
         if totals.unoffered == 0 {
@@ -298,10 +304,13 @@ fn can_offer(pools: &[Arc<dyn Pool>]) -> bool {
 fn totals(pools: &[Arc<dyn Pool>]) -> Totals {
     let mut totals = Totals::default();
     for pool in pools {
+        let is_free = matches!(pool.content(), Content::Free { .. });
         pool.each_unused(&mut |unused| {
             let unoffered = Span::new(0, unused.unoffered_pages).bytes() as u64;
+            let offered = unused.bytes().saturating_sub(unoffered);
             totals.unoffered += unoffered;
-            totals.offered += unused.bytes().saturating_sub(unoffered);
+            totals.offered += offered;
+            totals.offered_free += if is_free && unused.decays { offered } else { 0 };
         });
     }
     totals

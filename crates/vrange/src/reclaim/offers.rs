@@ -24,6 +24,8 @@ pub(crate) struct Offers {
     taken_bytes: u64,
     /// Bytes in ranges that are offered.
     offered_bytes: u64,
+    /// How much of that is free memory.
+    offered_free_bytes: u64,
     /// What has vanished from the lists, or come to them, without our doing and is not counted yet: positive if vanished.
     drift_bytes: i64,
     /// Running totals of all heaps, as last seen.
@@ -57,8 +59,25 @@ impl Offers {
         self.listed_bytes
     }
 
-    /// Takes in a round of readings. `offered_bytes`: the length of the ranges that are offered now.
-    pub(crate) fn observe(&mut self, levels: &[Level], pools: &[Arc<dyn Pool>], offered_bytes: u64) {
+    /// So much is offered, all of it free memory.
+    #[cfg(test)]
+    pub(crate) fn of_free_memory(bytes: u64) -> Self {
+        Self { offered_bytes: bytes, offered_free_bytes: bytes, ..Self::default() }
+    }
+
+    /// How much free memory is offered and may still be there: what is no headroom any more once its owner takes it back.
+    pub(crate) fn free_bytes(&self) -> u64 {
+        self.offered_free_bytes.min(self.offered_bytes - self.taken_bytes)
+    }
+
+    /// Takes in a round of readings. `offered_bytes`: the length of the ranges that are offered now, and of those of free memory.
+    pub(crate) fn observe(
+        &mut self,
+        levels: &[Level],
+        pools: &[Arc<dyn Pool>],
+        (offered_bytes, free_bytes): (u64, u64),
+    ) {
+        self.offered_free_bytes = free_bytes;
         // The machine comes first, then this process's own group.
         let listed = levels.get(1).or(levels.first()).map_or(0, |level| level.lazyfree_bytes);
         let totals = Totals {
@@ -144,6 +163,15 @@ mod tests {
         offers.acted(0);
         offers.update(100 * MIB, 30 * MIB, totals(0, 70 * MIB, 0));
         assert_eq!(stale(&offers, 100 * MIB), 70 * MIB);
+    }
+
+    #[test]
+    fn free_memory_that_the_kernel_has_taken_is_gone() {
+        let mut offers = Offers::of_free_memory(200 * MIB);
+        offers.listed_bytes = 200 * MIB;
+        assert_eq!(offers.free_bytes(), 200 * MIB);
+        offers.update(80 * MIB, 200 * MIB, totals(0, 0, 0));
+        assert_eq!(offers.free_bytes(), 80 * MIB);
     }
 
     #[test]

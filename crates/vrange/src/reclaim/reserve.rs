@@ -62,6 +62,8 @@ pub(crate) struct Need {
     pub(crate) offer_bytes: u64,
     /// Release this much, as far as [`Target::level`] stays short of free memory.
     pub(crate) release: Option<Target>,
+    /// A level's headroom is under its low mark, or would be if all free memory that is offered were taken back.
+    pub(crate) would_be_short: bool,
     /// A level's headroom is under half its low mark. If nothing is left to offer, offers have come undone.
     pub(crate) is_desperate: bool,
     /// Read again after this long.
@@ -172,6 +174,7 @@ impl Reserve {
             if headroom < marks.low_bytes {
                 need.offer_bytes = need.offer_bytes.max(marks.high_bytes - headroom);
             }
+            need.would_be_short |= headroom.saturating_sub(offers.free_bytes()) < marks.low_bytes;
             need.is_desperate |= headroom < marks.low_bytes / 2;
             let growth = self.growth(level, offers.offered_last_bytes());
             growing |= growth > NOISE_BYTES;
@@ -245,9 +248,21 @@ mod tests {
         let mut reserve = Reserve::new(2);
         let marks = reserve.marks(&group(512, 100));
         assert_eq!((marks.low_bytes, marks.high_bytes, marks.free_bytes), (40 * MIB, 56 * MIB, 20 * MIB));
-        assert_eq!(reserve.decide(&[group(512, 41)], &Offers::default()).offer_bytes, 0);
-        assert_eq!(reserve.decide(&[group(512, 39)], &Offers::default()).offer_bytes, 17 * MIB);
+        let plenty = reserve.decide(&[group(512, 41)], &Offers::default());
+        assert_eq!((plenty.offer_bytes, plenty.would_be_short), (0, false));
+        let little = reserve.decide(&[group(512, 39)], &Offers::default());
+        assert_eq!((little.offer_bytes, little.would_be_short), (17 * MIB, true));
         assert!(reserve.decide(&[group(512, 19)], &Offers::default()).is_desperate);
+    }
+
+    #[test]
+    fn memory_would_be_short_without_the_free_memory_that_is_offered() {
+        let mut reserve = Reserve::new(2);
+        let level = Level { lazyfree_bytes: 80 * MIB, ..group(512, 100) };
+        let need = reserve.decide(&[level], &Offers::of_free_memory(80 * MIB));
+        assert_eq!((need.offer_bytes, need.would_be_short), (0, true));
+        let need = reserve.decide(&[group(512, 100)], &Offers::default());
+        assert_eq!((need.offer_bytes, need.would_be_short), (0, false));
     }
 
     #[test]

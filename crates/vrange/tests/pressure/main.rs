@@ -24,6 +24,7 @@ mod starved;
 mod stress;
 mod swap;
 mod tail;
+mod taken_back;
 mod undone;
 mod withheld;
 
@@ -33,6 +34,7 @@ const MIB: u64 = 1 << 20;
 #[test]
 fn jobs() {
     vrange_testing::serve(&[
+        ("allocator", taken_back::run),
         ("cache", cache::run),
         ("hog", hog::run),
         ("naive", naive::run),

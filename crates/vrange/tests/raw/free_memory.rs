@@ -182,6 +182,64 @@ fn what_is_unmarked_as_zeros_is_zero_and_takes_no_more_memory() {
     memory.assert_filled(0..400, 7);
 }
 
+/// As an allocator takes memory back while it is short.
+#[test]
+fn what_is_unmarked_and_dropped_takes_no_memory_and_the_rest_stays() {
+    in_child(|| {
+        raw::set_content(Content::Free { decay: NEVER });
+        raw::set_limit(Some(1000 * PAGE_BYTES as u64));
+        raw::prepare().expect("a reclaimer");
+        // Two blocks of marks.
+        let memory = Mapping::adopted(1100);
+        memory.fill(0..1000, 1);
+        assert!(try_mark(&memory, 0..300));
+        memory.offer();
+        memory.take(0..100);
+        assert!(try_mark(&memory, 300..400) && try_mark(&memory, 500..600) && try_mark(&memory, 1000..1100));
+        let before = raw::stats();
+        // 100 lost, 200 offered, 100 only marked, 100 in use, 100 only marked, 400 in use, 100 never touched.
+        // SAFETY: nobody uses the marked pages, or wants their contents.
+        let empty = unsafe { raw::unmark_dropped(memory.base(), 1100 * PAGE_BYTES) }.expect("a range");
+        assert_eq!(empty, 600);
+        assert_eq!(resident(&memory, 0..1100), 500);
+        memory.assert_filled(400..500, 1);
+        memory.assert_filled(600..1000, 1);
+        let after = raw::stats();
+        assert_eq!(after.released.pages() - before.released.pages(), 400);
+        assert_eq!(after.lost.pages() - before.lost.pages(), 100);
+        assert_eq!((after.marked.pages(), after.offered_now.pages(), after.settled.pages()), (0, 0, 0));
+        // There is room for as much again, and nothing goes that is in use.
+        memory.fill(0..1100, 7);
+        offer_all();
+        memory.take(0..1100);
+        memory.assert_filled(0..1100, 7);
+        assert!(try_mark(&memory, 0..1000));
+    });
+}
+
+#[test]
+fn what_is_unmarked_and_dropped_leaves_data_and_locked_memory() {
+    in_child(|| {
+        raw::set_content(Content::Free { decay: NEVER });
+        raw::prepare().expect("a reclaimer");
+        let (data, locked) = (Mapping::adopted(100), Mapping::adopted(100));
+        for memory in [&data, &locked] {
+            memory.fill(0..100, 1);
+        }
+        data.mark(0..50);
+        assert!(try_mark(&data, 50..100) && try_mark(&locked, 0..100));
+        // SAFETY: memory of the test. (The library is not told, as by a raw system call.)
+        unsafe { rustix::mm::mlock(locked.base().cast(), 100 * PAGE_BYTES) }
+            .expect("a right to lock 400 KiB");
+        for memory in [&data, &locked] {
+            // SAFETY: nobody uses the memory.
+            let empty = unsafe { raw::unmark_dropped(memory.base(), 100 * PAGE_BYTES) }.expect("a range");
+            assert_eq!(empty, 0);
+            memory.assert_filled(0..100, 1);
+        }
+    });
+}
+
 /// Data and free memory in one process: what `mark` marked does not decay.
 #[test]
 fn data_beside_free_memory_stays() {
