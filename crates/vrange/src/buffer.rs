@@ -112,7 +112,7 @@ impl Buffer {
     }
 
     #[inline]
-    fn pin_word(&self) -> Word {
+    pub(crate) fn pin_word(&self) -> Word {
         match self.slot().state.begin_pin() {
             BeginPin::Pinned(word) if !word.is_shared() => word,
             begun => self.finish_pin(begun, true).expect("a pin that may wait succeeds"),
@@ -145,20 +145,20 @@ impl Buffer {
         Some(word)
     }
 
-    /// Unpins for a guard that was leaked (`std::mem::forget`). For bindings to languages that have no guards.
-    ///
-    /// # Safety
-    /// A guard of this buffer was leaked, this is the first call for it, and the bytes are not reached through it any more.
     #[inline]
-    pub unsafe fn unpin_leaked(&self) {
-        self.unpin();
+    pub(crate) fn unpin(&self) {
+        self.after_unpin(self.slot().state.unpin(Inner::now()));
     }
 
     #[inline]
-    pub(crate) fn unpin(&self) {
-        let slot = self.slot();
-        if let Unpin::Volatile(word) = slot.state.unpin(Inner::now()) {
-            bounds::after_unpin(&self.heap, slot, word);
+    pub(crate) fn unpin_keeping_age(&self) {
+        self.after_unpin(self.slot().state.unpin_keeping_age());
+    }
+
+    #[inline]
+    fn after_unpin(&self, unpin: Unpin) {
+        if let Unpin::Volatile(word) = unpin {
+            bounds::after_unpin(&self.heap, self.slot(), word);
         }
     }
 

@@ -53,6 +53,15 @@ impl<G: Guard> Purged<G> {
         LostBytes::of(self.guard.buffer())
     }
 
+    /// Does any lost page hold one of these bytes of the buffer? O(pages of `bytes`), no allocation.
+    ///
+    /// # Panics
+    /// If `bytes` ends behind the buffer's end.
+    pub fn has_lost(&self, bytes: Range<usize>) -> bool {
+        assert!(bytes.end <= self.guard.buffer().len(), "the bytes lie in the buffer");
+        has_lost(self.guard.buffer(), bytes)
+    }
+
     /// How many pages were lost.
     pub fn lost_pages(&self) -> usize {
         map(self.guard.buffer()).lost_pages()
@@ -94,9 +103,8 @@ impl<'a> Purged<WriteGuard<'a>> {
 
     /// Takes the buffer as it is, zeros in place of what was lost, from now on for intact.
     pub fn acknowledge(self) -> WriteGuard<'a> {
-        let slot = self.guard.buffer.slot();
-        map(self.guard.buffer).clear();
-        slot.state.acknowledge_losses();
+        // SAFETY: this is the only guard, and it holds a pin.
+        unsafe { self.guard.buffer.acknowledge_leaked() };
         self.guard
     }
 }
@@ -125,9 +133,15 @@ impl Iterator for LostBytes<'_> {
     }
 }
 
-fn map(buffer: &Buffer) -> Words<'_> {
+pub(crate) fn map(buffer: &Buffer) -> Words<'_> {
     // SAFETY: the buffer is borrowed, so its range exists.
     unsafe { buffer.slot().map() }
+}
+
+/// Does any lost page of the buffer hold one of these bytes? The buffer is pinned.
+pub(crate) fn has_lost(buffer: &Buffer, bytes: Range<usize>) -> bool {
+    let pages = bytes.start / PAGE_BYTES..bytes.end.div_ceil(PAGE_BYTES);
+    !bytes.is_empty() && map(buffer).next_lost_run(pages.start).is_some_and(|run| run.start < pages.end)
 }
 
 /// What both guards have in common. Not to be implemented elsewhere.

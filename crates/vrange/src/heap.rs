@@ -6,13 +6,14 @@ use vrange_os::{Span, System};
 
 use crate::buffer::Buffer;
 use crate::error::{Error, ErrorKind};
-use crate::inner::Inner;
+use crate::inner::{Inner, NEVER_READ};
 use crate::range::protocol::Released;
 use crate::reclaim::selection::{self, Picks};
 use crate::reclaim::{Reclaimer, reserve, runtime};
 use crate::settings::{Content, Order, Settings};
 use crate::sleeper::Sleeper;
 use crate::stats::Stats;
+use crate::sync::Ordering;
 
 /// Settings of a heap to be made. See [`Heap::builder`].
 #[derive(Clone, Debug)]
@@ -195,6 +196,15 @@ impl Heap {
     /// Counts: see [`Stats`]. O(ranges), no lock, no system call.
     pub fn stats(&self) -> Stats {
         Stats::take(&self.inner.table, &self.inner.counters)
+    }
+
+    /// Bytes that could be had, when the reclaimer last looked, on the machine and in each memory cgroup, beyond the reserve and without
+    /// taking what anybody has offered: by so much a cache may grow. The nearer to none, the more often the reclaimer looks; at the
+    /// fastest growth there is, half of it may be gone by then. `None`: it has not looked yet, which it does from the first unpin on,
+    /// or no limit is known.
+    pub fn room(&self) -> Option<u64> {
+        // Relaxed: a reading of the past, which orders nothing.
+        Some(self.inner.room_bytes.load(Ordering::Relaxed)).filter(|bytes| *bytes != NEVER_READ)
     }
 
     /// The headroom that the reclaimer goes for in a memory cgroup with this limit, by the heap's settings: it offers, or

@@ -37,8 +37,13 @@ pub(crate) struct Inner {
     takes_part: AtomicU8,
     /// With a cap on un-offered bytes: at least as many as there are. Counted up by unpins, counted anew by a selection.
     pub(crate) unoffered_bytes_max: AtomicU64,
+    /// What could be had beyond every reserve when the reclaimer last looked; [`NEVER_READ`] before.
+    pub(crate) room_bytes: AtomicU64,
     space: Mutex<Places>,
 }
+
+/// See [`Inner::room_bytes`].
+pub(crate) const NEVER_READ: u64 = u64::MAX;
 
 /// Where ranges lie and which slots are free: changed under one lock when buffers come and go, never by a pin or unpin.
 #[derive(Debug)]
@@ -60,6 +65,7 @@ impl Inner {
             process: Owner::new(),
             takes_part: AtomicU8::new(1),
             unoffered_bytes_max: AtomicU64::new(0),
+            room_bytes: AtomicU64::new(NEVER_READ),
             space: Mutex::new(Places { space: Space::new(), free_slots: Vec::new() }),
         }
     }

@@ -16,6 +16,8 @@ struct Readme;
 struct Misuse;
 
 #[cfg(not(loom))]
+mod bare;
+#[cfg(not(loom))]
 mod buffer;
 #[cfg(all(test, not(loom)))]
 mod engine_tests;

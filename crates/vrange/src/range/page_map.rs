@@ -255,6 +255,11 @@ impl Words<'_> {
             .sum()
     }
 
+    /// Is one of `pages` lost?
+    pub(crate) fn has_lost(&self, mut pages: Range<usize>) -> bool {
+        pages.any(|page| self.get(page) == Page::Lost)
+    }
+
     /// The first run of lost pages at or after `from`.
     pub(crate) fn next_lost_run(&self, from: usize) -> Option<Range<usize>> {
         let start = (from..self.pages).find(|page| self.get(*page) == Page::Lost)?;
@@ -299,6 +304,10 @@ mod tests {
                 found.extend(run);
             }
             assert_eq!(found, lost);
+            for page in 0..pages {
+                assert_eq!(words.has_lost(page..page + 1), lost.contains(&page));
+            }
+            assert_eq!(words.has_lost(0..pages), !lost.is_empty());
             words.clear();
             assert_eq!(words.lost_pages(), 0);
             // SAFETY: the number given to `allocate`, once.

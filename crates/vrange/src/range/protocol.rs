@@ -130,6 +130,8 @@ impl Protocol<'_> {
         self.counters.rescued(intact);
         self.counters.lost(lost);
         slot.set_offered_pages(0);
+        // An unpin that keeps the age would make it the next to be offered again.
+        slot.state.make_youngest(Generation::from_ticks(vrange_os::clock::ticks()));
         let (word, end) = slot.state.end_rescue(lost > 0 || lost_before);
         slot.wake(end);
         word

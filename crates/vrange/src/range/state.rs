@@ -219,6 +219,12 @@ impl State {
         Word(self.0.load(Ordering::Relaxed))
     }
 
+    /// A look by a pinner at who else is: pins that are gone are over.
+    pub(crate) fn look_at_pins(&self) -> u64 {
+        // Acquire pairs with the Release (in SeqCst) in `unpin`: what was done under a pin that is not counted any more has been done.
+        Word(self.0.load(Ordering::Acquire)).pins()
+    }
+
     /// A look at what was published, in the handshake with a reclaimer that is about to sleep.
     pub(crate) fn look(&self) -> Word {
         // SeqCst pairs with the SeqCst exchange in `unpin`.
@@ -327,12 +333,26 @@ impl State {
     /// Drops one pin; the last one makes the range volatile, as of `now`.
     #[inline]
     pub(crate) fn unpin(&self, now: Generation) -> Unpin {
+        self.drop_pin(Some(now))
+    }
+
+    /// The same, as of when it was volatile last, or was taken back from the kernel.
+    #[inline]
+    pub(crate) fn unpin_keeping_age(&self) -> Unpin {
+        self.drop_pin(None)
+    }
+
+    #[inline]
+    fn drop_pin(&self, now: Option<Generation>) -> Unpin {
         let mut word = self.glance();
         loop {
             debug_assert_eq!(word.phase(), Phase::Pinned, "unpinned a range that was not pinned");
             let next = match word.pins() {
                 PINS_MAX => return Unpin::StillPinned,
-                1 => word.with_pins(0).with_phase(Phase::Volatile).with_generation(now),
+                1 => word
+                    .with_pins(0)
+                    .with_phase(Phase::Volatile)
+                    .with_generation(now.unwrap_or(word.generation())),
                 _ => Word(word.0 - PIN),
             };
             // Release (in SeqCst) pairs with the Acquire of the next pin, offer or release: the bytes written under

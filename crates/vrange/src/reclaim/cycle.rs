@@ -190,6 +190,7 @@ impl Cycle {
         self.offers.observe(levels, pools, (totals.offered, totals.offered_free));
         let mut need = self.reserve.decide(levels, &self.offers);
         self.is_short = need.offer_bytes > 0 || need.release.is_some() || need.is_desperate;
+        pools.iter().for_each(|pool| pool.note_room(need.room_bytes));
         if totals.unoffered == 0 {
             need.offer_bytes = 0;
         }

@@ -14,6 +14,7 @@ use crate::range::sharing;
 use crate::range::state::{Generation, Phase, Word};
 use crate::settings::{Content, Order};
 use crate::stats::{Counters, Now, Stats};
+use crate::sync::Ordering;
 
 /// Ranges that are offered between two looks at how much has been reached.
 pub(crate) const OFFERED_AT_ONCE: usize = 64;
@@ -90,6 +91,9 @@ pub(crate) trait Pool: Send + Sync + fmt::Debug {
         0
     }
 
+    /// Is told how much could be had beyond every reserve, at each reading.
+    fn note_room(&self, _bytes: u64) {}
+
     /// Keeps very old ranges from wrapping round to young ones.
     fn cut_ages(&self, now: Generation);
 
@@ -137,6 +141,11 @@ impl Pool for Inner {
 
     fn content(&self) -> Content {
         self.settings.content
+    }
+
+    fn note_room(&self, bytes: u64) {
+        // Relaxed: a reading of the past, which orders nothing.
+        self.room_bytes.store(bytes, Ordering::Relaxed);
     }
 
     fn reserve_bytes(&self) -> Option<u64> {

@@ -64,6 +64,8 @@ pub(crate) struct Need {
     pub(crate) release: Option<Target>,
     /// A level's headroom is under its low mark, or would be if all free memory that is offered were taken back.
     pub(crate) would_be_short: bool,
+    /// This much could be had beyond the high mark, without taking anybody's offers.
+    pub(crate) room_bytes: u64,
     /// A level's headroom is under half its low mark. If nothing is left to offer, offers have come undone.
     pub(crate) is_desperate: bool,
     /// Read again after this long.
@@ -165,7 +167,7 @@ impl Reserve {
 
     /// Decides from one round of readings.
     pub(crate) fn decide(&mut self, levels: &[Level], offers: &Offers) -> Need {
-        let mut need = Need { wait: WAIT_MAX, ..Need::default() };
+        let mut need = Need { wait: WAIT_MAX, room_bytes: u64::MAX, ..Need::default() };
         let mut slack_bytes = u64::MAX;
         let mut growing = false;
         for level in levels {
@@ -175,6 +177,9 @@ impl Reserve {
                 need.offer_bytes = need.offer_bytes.max(marks.high_bytes - headroom);
             }
             need.would_be_short |= headroom.saturating_sub(offers.free_bytes()) < marks.low_bytes;
+            // What was taken back from an offer may be listed as offered still, so this is no more than there is.
+            let taken_from_nobody = headroom.saturating_sub(level.lazyfree_bytes);
+            need.room_bytes = need.room_bytes.min(taken_from_nobody.saturating_sub(marks.high_bytes));
             need.is_desperate |= headroom < marks.low_bytes / 2;
             let growth = self.growth(level, offers.offered_last_bytes());
             growing |= growth > NOISE_BYTES;

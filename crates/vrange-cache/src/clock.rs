@@ -1,0 +1,52 @@
+//! Time, as deadlines count it.
+
+use std::time::{Duration, Instant};
+
+/// Milliseconds since the cache was made; [`NEVER`](Self::NEVER) for what does not end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Moment(u64);
+
+impl Moment {
+    pub(crate) const NEVER: Self = Self(u64::MAX);
+}
+
+/// The monotonic clock (`CLOCK_MONOTONIC`, see clock_gettime(2)), which no change of the date moves. It stands still while the machine
+/// sleeps.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    start: Instant,
+    /// Tests move time forward.
+    #[cfg(test)]
+    pub(crate) skipped_ms: std::sync::atomic::AtomicU64,
+}
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        Self {
+            start: Instant::now(),
+            #[cfg(test)]
+            skipped_ms: std::sync::atomic::AtomicU64::new(0),
+        }
+    }
+
+    fn now(&self) -> Moment {
+        let elapsed = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        // Relaxed: the test's own thread moves it.
+        #[cfg(test)]
+        let elapsed = elapsed.saturating_add(self.skipped_ms.load(std::sync::atomic::Ordering::Relaxed));
+        Moment(elapsed)
+    }
+
+    /// The end of something that lives so long from now on. What would outlive the clock does not end.
+    pub(crate) fn deadline(&self, time_to_live: Option<Duration>) -> Moment {
+        let Some(time_to_live) = time_to_live else { return Moment::NEVER };
+        let milliseconds = u64::try_from(time_to_live.as_millis()).unwrap_or(u64::MAX);
+        Moment(self.now().0.saturating_add(milliseconds))
+    }
+
+    /// Is the deadline past? What has none costs no look at the clock.
+    #[inline]
+    pub(crate) fn is_past(&self, deadline: Moment) -> bool {
+        deadline != Moment::NEVER && self.now() >= deadline
+    }
+}

@@ -1,0 +1,21 @@
+//! What is in the cache: keys, and where their values are.
+
+pub(crate) mod item;
+pub(crate) mod key;
+pub(crate) mod place;
+
+use papaya::{Guard, HashMap};
+
+use self::item::Item;
+use self::key::{Key, MarkState};
+
+/// The index. A library's hash table, whose lookups take no lock.
+pub(crate) type Index<K> = HashMap<Key<K>, Item, MarkState>;
+
+/// Takes this very item out of the index. False: somebody else has, or has put another in its place.
+pub(crate) fn take_out<K: Eq>(index: &Index<K>, key: &Key<K>, item: &Item, guard: &impl Guard) -> bool
+where
+    K: std::hash::Hash,
+{
+    matches!(index.remove_if(key, |_, found| std::ptr::eq(found, item), guard), Ok(Some(_)))
+}

@@ -1,0 +1,273 @@
+//! A cache, as all its handles share it, without the type of its values: lookups, insertions, and what ends an entry.
+
+use std::hash::{BuildHasher, Hash};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use equivalent::Equivalent;
+use foldhash::fast::RandomState;
+use papaya::{Compute, Operation};
+
+use crate::clock::{Clock, Moment};
+use crate::counters::{Counters, Stats};
+use crate::entry::Held;
+use crate::error::{Error, ErrorKind};
+use crate::flight::Flights;
+use crate::index::item::{Item, Location, Packed};
+use crate::index::key::{ByKey, Key, Mark, MarkState};
+use crate::index::place::Place;
+use crate::index::{Index, take_out};
+use crate::log::large::Large;
+use crate::log::segment::Read;
+use crate::log::{Queue, Reservation, Store};
+use crate::policy::{Evictor, Member, Policy};
+use crate::sync::lock;
+use crate::told::{Cause, Listener, Told};
+
+/// See the [module](self).
+pub(crate) struct Inner<K> {
+    pub(crate) index: Index<K>,
+    pub(crate) store: Store,
+    pub(crate) max_bytes: Option<u64>,
+    pub(crate) time_to_live: Option<Duration>,
+    pub(crate) clock: Clock,
+    pub(crate) counters: Counters,
+    pub(crate) flights: Flights,
+    /// Locked before a log's lock, never after.
+    policy: Mutex<Policy>,
+    listener: Option<Listener<K>>,
+    hasher: RandomState,
+}
+
+/// Where a new value is, until an item says so.
+#[derive(Clone)]
+enum Written {
+    Packed(Place, u32),
+    Own(Arc<Large>),
+}
+
+impl Written {
+    fn item(&self, deadline: Moment) -> Item {
+        let location = match self {
+            Self::Packed(place, bytes) => Location::Packed(Packed::new(*place, *bytes)),
+            Self::Own(large) => Location::Own(Arc::clone(large)),
+        };
+        Item { deadline, location }
+    }
+}
+
+impl<K> Inner<K> {
+    pub(crate) fn new(
+        store: Store,
+        max_bytes: Option<u64>,
+        time_to_live: Option<Duration>,
+        listener: Option<Listener<K>>,
+    ) -> Self {
+        Self {
+            index: Index::with_hasher(MarkState),
+            store,
+            max_bytes,
+            time_to_live,
+            clock: Clock::start(),
+            counters: Counters::default(),
+            flights: Flights::default(),
+            policy: Mutex::new(Policy::new()),
+            listener,
+            hasher: RandomState::default(),
+        }
+    }
+
+    /// Memory that values have, or may have: that of pages that the kernel took is counted until somebody notices.
+    pub(crate) fn held_bytes(&self, policy: &Policy) -> u64 {
+        let with_memory = self.store.segments() - policy.cold.len();
+        (with_memory * self.store.segment_bytes) as u64 + self.store.large_bytes()
+    }
+}
+
+impl<K: Hash + Eq> Inner<K> {
+    #[inline]
+    pub(crate) fn mark<Q: Hash + ?Sized>(&self, key: &Q) -> Mark {
+        Mark::of_hash(self.hasher.hash_one(key))
+    }
+
+    /// Looks for a value, and pins it. No lock: what others see of it is the pin (an exchange in a word of the segment that the value is
+    /// in, and another when it is dropped), and the first three uses since the policy looked at the item.
+    #[inline]
+    pub(crate) fn find<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Held<'_>> {
+        let mark = self.mark(key);
+        let guard = self.index.guard();
+        let mut elsewhere: Option<(*const Item, Place)> = None;
+        let was_elsewhere = |seen: Option<(*const Item, Place)>, item: *const Item, place: Place| {
+            seen.is_some_and(|(seen, at)| std::ptr::eq(seen, item) && at.is_same_place(place))
+        };
+        loop {
+            let (found, item) = self.index.get_key_value(&ByKey { mark, key }, &guard)?;
+            let cause = if self.clock.is_past(item.deadline) {
+                Cause::Expired
+            } else {
+                match &item.location {
+                    Location::Own(large) => {
+                        if large.pin() {
+                            large.note_use();
+                            // SAFETY: pinned just now, and published by who wrote it.
+                            return Some(unsafe { Held::of_large(Arc::clone(large)) });
+                        }
+                        Cause::Purged
+                    }
+                    Location::Packed(packed) => {
+                        let place = packed.place();
+                        if place.is_gone() {
+                            // It was taken out of the index after we had found it.
+                            continue;
+                        }
+                        let segment = self.store.segment(place.segment());
+                        match segment.pin_for(place, packed.bytes()) {
+                            Read::Pinned(address) => {
+                                packed.note_use(place);
+                                // SAFETY: pinned in the version that the item names, which was published by who wrote it.
+                                return Some(unsafe { Held::of_segment(segment, address, packed.bytes()) });
+                            }
+                            Read::Lost if packed.place().is_same_place(place) => Cause::Purged,
+                            // A segment is put to a new use when all its items are out of the index or elsewhere. One that could not
+                            // be found, since another key has its mark, stays behind.
+                            Read::Elsewhere if was_elsewhere(elsewhere, item, place) => Cause::Evicted,
+                            Read::Lost | Read::Elsewhere => {
+                                elsewhere = Some((item, place));
+                                continue;
+                            }
+                        }
+                    }
+                }
+            };
+            if take_out(&self.index, found, item, &guard) {
+                let mut told = Told::new(self.listener.as_ref());
+                self.end(&found.key, item, cause, &mut told);
+                told.tell(self.listener.as_ref());
+                return None;
+            }
+        }
+    }
+
+    /// Does what has to be done for an item that the caller has taken out of the index.
+    pub(crate) fn end<'g>(&self, key: &'g K, item: &Item, cause: Cause, told: &mut Told<'g, K>) {
+        if let Location::Packed(packed) = &item.location {
+            self.store.note_dead(packed.end(), packed.bytes());
+        }
+        self.counters.ended(cause);
+        told.push(key, cause);
+    }
+
+    /// Puts a value in that `fill` writes, over whatever was there before, and holds it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TooLarge`], [`ErrorKind::NoRoom`], or what `fill` says.
+    pub(crate) fn put(
+        &self,
+        key: K,
+        bytes: usize,
+        time_to_live: Option<Duration>,
+        fill: impl FnOnce(&mut [u8]) -> Result<(), Error>,
+    ) -> Result<Held<'_>, Error> {
+        let mark = self.mark(&key);
+        if bytes <= self.store.packed_bytes_max() {
+            let reservation = self.reserve(mark, bytes)?;
+            let address = reservation.segment.address(reservation.place.offset());
+            // SAFETY: reserved for this value, of which nobody knows yet, in a segment that the log keeps pinned.
+            let target = unsafe { std::slice::from_raw_parts_mut(address.as_ptr(), bytes) };
+            fill(target)?;
+            reservation.segment.pin_again();
+            // SAFETY: pinned just now; written, and published below.
+            let held = unsafe { Held::of_segment(reservation.segment, address, bytes) };
+            let packed_bytes = u32::try_from(bytes).expect("less than a segment");
+            self.publish(key, mark, &Written::Packed(reservation.place, packed_bytes), time_to_live);
+            reservation.keep();
+            return Ok(held);
+        }
+        if self.max_bytes.is_some_and(|max| bytes as u64 > max / 2) {
+            return Err(Error::new(ErrorKind::TooLarge));
+        }
+        self.with_evictor(|evictor| evictor.make_room(bytes as u64))?;
+        let large = self.store.add_large(bytes).map_err(of_range)?;
+        // SAFETY: pinned, and nobody else knows of it.
+        let target = unsafe { std::slice::from_raw_parts_mut(large.address().as_ptr(), bytes) };
+        // SAFETY: pinned; dropped at the latest when it is not written to any more.
+        let held = unsafe { Held::of_large(Arc::clone(&large)) };
+        fill(target)?;
+        self.publish(key, mark, &Written::Own(Arc::clone(&large)), time_to_live);
+        let member = Member::Own(mark, Arc::downgrade(&large), bytes as u64);
+        lock(&self.policy).push(Queue::Small, member, self.store.segment_bytes);
+        Ok(held)
+    }
+
+    /// Room for a value in the log that it belongs in.
+    fn reserve(&self, mark: Mark, bytes: usize) -> Result<Reservation<'_>, Error> {
+        let queue = if lock(&self.policy).ghost.take(mark) { Queue::Main } else { Queue::Small };
+        loop {
+            if let Some(reservation) = self.store.reserve(queue, mark, bytes) {
+                return Ok(reservation);
+            }
+            self.with_evictor(|evictor| evictor.roll(queue, bytes))?;
+        }
+    }
+
+    fn publish(&self, key: K, mark: Mark, written: &Written, time_to_live: Option<Duration>) {
+        let deadline = self.clock.deadline(time_to_live.or(self.time_to_live));
+        let guard = self.index.guard();
+        let replace = |_: Option<(&Key<K>, &Item)>| Operation::Insert::<Item, ()>(written.item(deadline));
+        if let Compute::Updated { old: (key, item), .. } =
+            self.index.compute(Key { mark, key }, replace, &guard)
+        {
+            let mut told = Told::new(self.listener.as_ref());
+            self.end(&key.key, item, Cause::Replaced, &mut told);
+            told.tell(self.listener.as_ref());
+        }
+    }
+
+    pub(crate) fn remove<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> bool {
+        let guard = self.index.guard();
+        let Some((key, item)) = self.index.remove_entry(&ByKey { mark: self.mark(key), key }, &guard) else {
+            return false;
+        };
+        let cause = if self.clock.is_past(item.deadline) { Cause::Expired } else { Cause::Removed };
+        let mut told = Told::new(self.listener.as_ref());
+        self.end(&key.key, item, cause, &mut told);
+        told.tell(self.listener.as_ref());
+        cause == Cause::Removed
+    }
+
+    pub(crate) fn clear(&self) {
+        let guard = self.index.guard();
+        let mut told = Told::new(self.listener.as_ref());
+        for (key, item) in self.index.iter(&guard) {
+            if take_out(&self.index, key, item, &guard) {
+                self.end(&key.key, item, Cause::Removed, &mut told);
+            }
+        }
+        told.tell(self.listener.as_ref());
+        self.with_evictor(|evictor| evictor.give_up_all());
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        Stats::take(&self.counters, self.index.len(), &self.store.heap.stats())
+    }
+
+    fn with_evictor<R>(&self, work: impl FnOnce(&mut Evictor<'_, '_, K, papaya::LocalGuard<'_>>) -> R) -> R {
+        let guard = self.index.guard();
+        let mut told = Told::new(self.listener.as_ref());
+        let result = {
+            let mut policy = lock(&self.policy);
+            work(&mut Evictor { inner: self, policy: &mut policy, guard: &guard, told: &mut told })
+        };
+        told.tell(self.listener.as_ref());
+        result
+    }
+}
+
+fn of_range(error: vrange::Error) -> Error {
+    match error.kind() {
+        vrange::ErrorKind::InvalidSize | vrange::ErrorKind::LimitReached => {
+            Error::from_heap(ErrorKind::TooLarge, error)
+        }
+        _ => Error::from_heap(ErrorKind::NoRoom, error),
+    }
+}

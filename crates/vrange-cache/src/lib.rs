@@ -1,0 +1,25 @@
+//! A cache with no size to choose.
+#![doc = include_str!("../docs/overview.md")]
+
+mod builder;
+mod cache;
+mod clock;
+mod counters;
+mod entry;
+mod error;
+mod flight;
+mod index;
+mod inner;
+mod log;
+mod policy;
+mod sync;
+mod told;
+mod value;
+
+pub use builder::Builder;
+pub use cache::Cache;
+pub use counters::Stats;
+pub use entry::{Entry, Fetched};
+pub use error::{Error, ErrorKind};
+pub use told::Cause;
+pub use value::Value;

@@ -1,0 +1,338 @@
+//! Makes room: empties segments, keeps what has proved useful, and grows where there is memory that nobody needs.
+
+use std::hash::Hash;
+use std::sync::Arc;
+
+use papaya::Guard;
+
+use super::queues::{Member, Policy};
+use crate::error::{Error, ErrorKind};
+use crate::index::item::{Item, Location, Packed};
+use crate::index::key::{ByMark, Key, Mark};
+use crate::index::place::Place;
+use crate::index::take_out;
+use crate::inner::Inner;
+use crate::log::Queue;
+use crate::log::large::Large;
+use crate::told::{Cause, Told};
+
+/// Members of the queues that are looked at for one segment, while nothing has to be given up against the policy's will.
+const KEEPING_TRIES: usize = 16;
+/// How much more room there has to be than is asked for: other threads take some as well.
+const ROOM_FACTOR: u64 = 2;
+
+/// Holds the policy's lock, and a guard of the index.
+pub(crate) struct Evictor<'a, 'g, K, G> {
+    pub(crate) inner: &'a Inner<K>,
+    pub(crate) policy: &'a mut Policy,
+    pub(crate) guard: &'g G,
+    pub(crate) told: &'a mut Told<'g, K>,
+}
+
+/// What is done with the items of a segment that is emptied.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Emptying {
+    /// Those that were used are kept.
+    ByPolicy,
+    /// All are kept, if there is room for them: much of the segment is of no use.
+    Compaction,
+    /// None is kept.
+    Everything,
+}
+
+impl<'g, K: Hash + Eq, G: Guard> Evictor<'_, 'g, K, G> {
+    /// Gives a log another segment, unless another thread has.
+    ///
+    /// # Errors
+    /// There is neither room for another segment nor one that can be emptied.
+    pub(crate) fn roll(&mut self, queue: Queue, bytes: usize) -> Result<(), Error> {
+        if self.inner.store.has_room(queue, bytes) {
+            return Ok(());
+        }
+        self.policy.ghost.fit(self.inner.index.len());
+        let segment = self.fresh_segment(queue)?;
+        if self.inner.store.has_room(queue, bytes) {
+            // What was kept of the segment before has got this log another one.
+            self.set_aside(segment);
+        } else {
+            self.install(queue, segment);
+        }
+        Ok(())
+    }
+
+    fn install(&mut self, queue: Queue, segment: usize) {
+        if let Some(before) = self.inner.store.install(queue, segment) {
+            self.policy.push(queue, Member::Segment(before), self.inner.store.segment_bytes);
+        }
+    }
+
+    /// A segment was put to use and is not needed.
+    fn set_aside(&mut self, segment: usize) {
+        self.inner.store.segment(segment).seal(Default::default());
+        self.policy.warm.push(segment);
+    }
+
+    /// A segment that is put to use.
+    fn fresh_segment(&mut self, queue: Queue) -> Result<usize, Error> {
+        let segment_bytes = self.inner.store.segment_bytes as u64;
+        let tries_max = KEEPING_TRIES + 2 * self.policy.len();
+        for tries in 0..tries_max {
+            if let Some(segment) = self.take_warm(queue) {
+                if self.policy.spare.is_some() || tries >= KEEPING_TRIES {
+                    return Ok(segment);
+                }
+                self.policy.spare = Some(segment);
+            }
+            if self.may_grow(segment_bytes)
+                && let Some(segment) = self.grow(queue)?
+            {
+                return Ok(segment);
+            }
+            let emptying = if tries < KEEPING_TRIES { Emptying::ByPolicy } else { Emptying::Everything };
+            if !self.give_up_one(emptying) {
+                break;
+            }
+        }
+        // Memory is short, and there is nothing to give up: a cache that has a limit keeps it.
+        let segment = self.take_warm(queue).or_else(|| self.take_spare(queue));
+        match segment {
+            Some(segment) => Ok(segment),
+            None if self.inner.max_bytes.is_none() => {
+                self.grow(queue)?.ok_or_else(|| Error::new(ErrorKind::NoRoom))
+            }
+            None => Err(Error::new(ErrorKind::NoRoom)),
+        }
+    }
+
+    /// A segment that has memory and no items. Those that somebody still looks at stay for later.
+    fn take_warm(&mut self, queue: Queue) -> Option<usize> {
+        let position = (0..self.policy.warm.len())
+            .rev()
+            .find(|position| self.inner.store.segment(self.policy.warm[*position]).try_begin_use(queue))?;
+        Some(self.policy.warm.swap_remove(position))
+    }
+
+    fn take_spare(&mut self, queue: Queue) -> Option<usize> {
+        let segment = self.policy.spare.take()?;
+        self.inner.store.segment(segment).set_queue(queue);
+        Some(segment)
+    }
+
+    /// May the cache take this much more memory?
+    fn may_grow(&self, bytes: u64) -> bool {
+        let is_allowed =
+            self.inner.max_bytes.is_none_or(|max| self.inner.held_bytes(self.policy) + bytes <= max);
+        let is_there = self.inner.store.heap.room().is_none_or(|room| room >= ROOM_FACTOR * bytes);
+        is_allowed && is_there
+    }
+
+    /// A segment that had no memory.
+    fn grow(&mut self, queue: Queue) -> Result<Option<usize>, Error> {
+        while let Some(segment) = self.policy.cold.pop() {
+            if self.inner.store.segment(segment).try_begin_use(queue) {
+                return Ok(Some(segment));
+            }
+            // Somebody looks at it. It has no memory, but will have it soon enough.
+            self.policy.warm.push(segment);
+        }
+        let added =
+            self.inner.store.add_segment().map_err(|error| Error::from_heap(ErrorKind::NoRoom, error))?;
+        Ok(added.filter(|segment| self.inner.store.segment(*segment).try_begin_use(queue)))
+    }
+
+    /// Makes room for a large value.
+    ///
+    /// # Errors
+    /// There is none, and nothing that can be given up.
+    pub(crate) fn make_room(&mut self, bytes: u64) -> Result<(), Error> {
+        for tries in 0..KEEPING_TRIES + 2 * self.policy.len() {
+            if self.may_grow(bytes) {
+                return Ok(());
+            }
+            if let Some(segment) = self.policy.warm.pop() {
+                self.give_back(segment);
+                continue;
+            }
+            let emptying = if tries < KEEPING_TRIES { Emptying::ByPolicy } else { Emptying::Everything };
+            if !self.give_up_one(emptying) {
+                break;
+            }
+        }
+        if self.inner.max_bytes.is_some() && !self.may_grow(bytes) {
+            return Err(Error::new(ErrorKind::NoRoom));
+        }
+        Ok(())
+    }
+
+    /// Gives the memory of a segment without items to the system.
+    fn give_back(&mut self, segment: usize) {
+        // If somebody looks at it, it is given back when it is volatile again, by who needs it.
+        let _ = self.inner.store.segment(segment).release();
+        self.policy.cold.push(segment);
+    }
+
+    /// Empties everything, and gives the memory back.
+    pub(crate) fn give_up_all(&mut self) {
+        for queue in [Queue::Small, Queue::Main] {
+            if let Some(segment) = self.inner.store.close(queue) {
+                self.policy.push(queue, Member::Segment(segment), self.inner.store.segment_bytes);
+            }
+        }
+        for _ in 0..self.policy.len() {
+            self.give_up_one(Emptying::Everything);
+        }
+        if let Some(segment) = self.take_spare(Queue::Small) {
+            self.set_aside(segment);
+        }
+        while let Some(segment) = self.policy.warm.pop() {
+            self.give_back(segment);
+        }
+    }
+
+    /// Empties one segment, or drops one large value. False: there is none.
+    fn give_up_one(&mut self, emptying: Emptying) -> bool {
+        let segment_bytes = self.inner.store.segment_bytes;
+        if emptying == Emptying::ByPolicy
+            && let Some((queue, segment)) = self.take_half_empty()
+        {
+            self.empty(segment, queue, Emptying::Compaction);
+            return true;
+        }
+        let queue = self.policy.next_queue();
+        match self.policy.pop(queue, segment_bytes) {
+            Some(Member::Segment(segment)) => self.empty(segment, queue, emptying),
+            Some(Member::Own(mark, large, bytes)) => {
+                if let Some(large) = large.upgrade() {
+                    self.give_up_large(queue, mark, &large, bytes, emptying);
+                }
+            }
+            None => return false,
+        }
+        true
+    }
+
+    /// The segment with the least that is still of use, if that is less than half.
+    fn take_half_empty(&mut self) -> Option<(Queue, usize)> {
+        let store = &self.inner.store;
+        let half = u32::try_from(store.segment_bytes / 2).unwrap_or(u32::MAX);
+        self.policy.take_least(store.segment_bytes, half, |segment| {
+            let segment = store.segment(segment);
+            if segment.is_quiet() { segment.live_bytes() } else { u32::MAX }
+        })
+    }
+
+    /// Takes all items out of a segment: some are moved elsewhere, the others end.
+    fn empty(&mut self, number: usize, queue: Queue, emptying: Emptying) {
+        let segment = self.inner.store.segment(number);
+        if !segment.is_quiet() {
+            // Somebody is about to put something into it.
+            self.policy.push(queue, Member::Segment(number), self.inner.store.segment_bytes);
+            return;
+        }
+        let has_losses = segment.pin_whole();
+        let roster = std::mem::take(&mut *crate::sync::lock(segment.roster()));
+        for (mark, offset) in roster.iter() {
+            let found = self.inner.index.get_key_value(&ByMark(mark), self.guard);
+            let Some((key, item)) = found else { continue };
+            let Location::Packed(packed) = &item.location else { continue };
+            let place = packed.place();
+            if !place.is_same_place(Place::new(number, segment.version(), offset)) {
+                continue;
+            }
+            let cause = if self.inner.clock.is_past(item.deadline) {
+                Cause::Expired
+            } else if has_losses && segment.has_lost(offset, packed.bytes()) {
+                Cause::Purged
+            } else if self.keep(mark, packed, place, queue, emptying) {
+                continue;
+            } else {
+                Cause::Evicted
+            };
+            self.take_out(key, item, cause);
+            if cause == Cause::Evicted && queue == Queue::Small && emptying == Emptying::ByPolicy {
+                self.policy.ghost.insert(mark);
+            }
+        }
+        *crate::sync::lock(segment.roster()) = roster.emptied();
+        let all_lost = has_losses && (0..segment.bytes()).step_by(4096).all(|page| segment.has_lost(page, 1));
+        // SAFETY: the pin from above; bytes were reached through it in `keep` only.
+        unsafe { segment.end_use() };
+        if all_lost {
+            self.policy.cold.push(number);
+        } else {
+            self.policy.warm.push(number);
+        }
+    }
+
+    /// Moves a value elsewhere if it is worth it and there is room.
+    fn keep(&mut self, mark: Mark, packed: &Packed, place: Place, queue: Queue, emptying: Emptying) -> bool {
+        let (is_kept, target, uses) = match (emptying, queue) {
+            (Emptying::Everything, _) => return false,
+            (Emptying::Compaction, _) => (true, queue, place.uses()),
+            // Used again since it was put in.
+            (Emptying::ByPolicy, Queue::Small) => (place.uses() > 1, Queue::Main, 0),
+            (Emptying::ByPolicy, Queue::Main) => {
+                (place.uses() > 0, Queue::Main, place.uses().saturating_sub(1))
+            }
+        };
+        is_kept && self.relocate(mark, packed, place, target, uses)
+    }
+
+    /// Moves a value into a log. False: there is no room.
+    fn relocate(&mut self, mark: Mark, packed: &Packed, from: Place, target: Queue, uses: u8) -> bool {
+        let store = &self.inner.store;
+        let reservation = match store.reserve(target, mark, packed.bytes()) {
+            Some(reservation) => reservation,
+            None => {
+                let Some(spare) = self.take_spare(target) else { return false };
+                self.install(target, spare);
+                let Some(reservation) = store.reserve(target, mark, packed.bytes()) else { return false };
+                reservation
+            }
+        };
+        let source = store.segment(from.segment()).address(from.offset());
+        let target = reservation.segment.address(reservation.place.offset());
+        // SAFETY: the source is pinned by `empty`, in the version of the item, and is not written to; the target was reserved for this
+        // value, and nobody knows of it yet. They are different segments.
+        unsafe { std::ptr::copy_nonoverlapping(source.as_ptr(), target.as_ptr(), packed.bytes()) };
+        if packed.relocate(from, reservation.place.with_uses(uses)) {
+            reservation.keep();
+        }
+        true
+    }
+
+    fn give_up_large(
+        &mut self,
+        queue: Queue,
+        mark: Mark,
+        large: &Arc<Large>,
+        bytes: u64,
+        emptying: Emptying,
+    ) {
+        let found = self.inner.index.get_key_value(&ByMark(mark), self.guard);
+        let Some((key, item)) = found else { return };
+        let Location::Own(of_item) = &item.location else { return };
+        if !Arc::ptr_eq(of_item, large) {
+            return;
+        }
+        let uses = large.uses();
+        if self.inner.clock.is_past(item.deadline) {
+            self.take_out(key, item, Cause::Expired);
+        } else if emptying != Emptying::Everything && uses > u8::from(queue == Queue::Small) {
+            large.set_uses(if queue == Queue::Small { 0 } else { uses - 1 });
+            let member = Member::Own(mark, Arc::downgrade(large), bytes);
+            self.policy.push(Queue::Main, member, self.inner.store.segment_bytes);
+        } else {
+            self.take_out(key, item, Cause::Evicted);
+            if queue == Queue::Small {
+                self.policy.ghost.insert(mark);
+            }
+        }
+    }
+
+    fn take_out(&mut self, key: &'g Key<K>, item: &'g Item, cause: Cause) {
+        if take_out(&self.inner.index, key, item, self.guard) {
+            self.inner.end(&key.key, item, cause, self.told);
+        }
+    }
+}

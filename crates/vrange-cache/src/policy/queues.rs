@@ -1,0 +1,131 @@
+//! Which values go when room is needed: what the policy knows, without what it does.
+//!
+//! S3-FIFO (Yang et al., "FIFO queues are all you need for cache eviction", SOSP 2023), over segments instead of single items. It was
+//! chosen because it needs no order of use: a hit writes two bits at most, an item is moved when its segment is emptied anyway, and
+//! what is evicted is one whole segment, which is what a log-structured store can use again. What was put in lately and was not used
+//! goes first, so a scan does not empty the cache.
+
+use std::collections::VecDeque;
+use std::sync::Weak;
+
+use super::ghost::Ghost;
+use crate::index::key::Mark;
+use crate::log::Queue;
+use crate::log::large::Large;
+
+/// The share of the cache that newcomers have, in per cent.
+const SMALL_PER_CENT: u64 = 10;
+
+/// What is in a queue.
+#[derive(Debug)]
+pub(crate) enum Member {
+    /// A sealed segment.
+    Segment(usize),
+    /// A large value.
+    Own(Mark, Weak<Large>, u64),
+}
+
+/// See the [module](self). Under one lock.
+#[derive(Debug)]
+pub(crate) struct Policy {
+    small: Members,
+    main: Members,
+    /// Segments without items that have memory.
+    pub(crate) warm: Vec<usize>,
+    /// Segments without items and without memory.
+    pub(crate) cold: Vec<usize>,
+    /// A segment put to use already, for what is moved while another is emptied.
+    pub(crate) spare: Option<usize>,
+    pub(crate) ghost: Ghost,
+}
+
+#[derive(Debug, Default)]
+struct Members {
+    list: VecDeque<Member>,
+    bytes: u64,
+}
+
+impl Policy {
+    pub(crate) fn new() -> Self {
+        Self {
+            small: Members::default(),
+            main: Members::default(),
+            warm: Vec::new(),
+            cold: Vec::new(),
+            spare: None,
+            ghost: Ghost::new(),
+        }
+    }
+
+    fn members(&mut self, queue: Queue) -> &mut Members {
+        match queue {
+            Queue::Small => &mut self.small,
+            Queue::Main => &mut self.main,
+        }
+    }
+
+    pub(crate) fn push(&mut self, queue: Queue, member: Member, segment_bytes: usize) {
+        let members = self.members(queue);
+        members.bytes += bytes_of(&member, segment_bytes);
+        members.list.push_back(member);
+    }
+
+    pub(crate) fn pop(&mut self, queue: Queue, segment_bytes: usize) -> Option<Member> {
+        let members = self.members(queue);
+        let member = members.list.pop_front()?;
+        members.bytes -= bytes_of(&member, segment_bytes);
+        Some(member)
+    }
+
+    /// The queue whose turn it is to give something up.
+    pub(crate) fn next_queue(&self) -> Queue {
+        let all = self.small.bytes + self.main.bytes;
+        if self.main.list.is_empty() || self.small.bytes * 100 > all * SMALL_PER_CENT {
+            Queue::Small
+        } else {
+            Queue::Main
+        }
+    }
+
+    /// How many members both queues have.
+    pub(crate) fn len(&self) -> usize {
+        self.small.list.len() + self.main.list.len()
+    }
+
+    /// Takes the segment for which `worth` is least, if that is less than `worth_max`.
+    pub(crate) fn take_least(
+        &mut self,
+        segment_bytes: usize,
+        worth_max: u32,
+        worth: impl Fn(usize) -> u32,
+    ) -> Option<(Queue, usize)> {
+        let mut least = None;
+        let mut worth_least = worth_max;
+        for (queue, members) in [(Queue::Small, &self.small), (Queue::Main, &self.main)] {
+            for (position, member) in members.list.iter().enumerate() {
+                let Member::Segment(segment) = member else { continue };
+                let worth = worth(*segment);
+                if worth < worth_least {
+                    worth_least = worth;
+                    least = Some((queue, position));
+                }
+            }
+        }
+        let (queue, position) = least?;
+        let members = self.members(queue);
+        match members.list.remove(position) {
+            Some(Member::Segment(segment)) => {
+                members.bytes -= segment_bytes as u64;
+                Some((queue, segment))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn bytes_of(member: &Member, segment_bytes: usize) -> u64 {
+    match member {
+        Member::Segment(_) => segment_bytes as u64,
+        Member::Own(_, _, bytes) => *bytes,
+    }
+}
