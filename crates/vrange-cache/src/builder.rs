@@ -65,9 +65,13 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Value + ?Sized> Builder<K, V> {
         self
     }
 
-    /// Is told of each entry that went, and why, by the thread that noticed, with no lock held. Default: nobody.
-    pub fn listener(mut self, listener: impl Fn(&K, Cause) + Send + Sync + 'static) -> Self {
-        self.listener = Some(Box::new(listener));
+    /// Is told of each entry that went, and why, by the thread that noticed, with no lock held: it may use the cache. (One that puts an
+    /// entry in for each that was evicted may not come to an end.) Keys are cloned at each insertion. Default: nobody.
+    pub fn listener(mut self, listener: impl Fn(&K, Cause) + Send + Sync + 'static) -> Self
+    where
+        K: Clone,
+    {
+        self.listener = Some(Listener { tell: Box::new(listener), clone_key: K::clone });
         self
     }
 

@@ -100,7 +100,7 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Value + ?Sized> Cache<K, V> {
     }
 
     /// The value, or else the one that `make` makes, which is put in. Of those who miss a key at the same time one makes the value, and
-    /// the others wait for it. If it panics, another of them does.
+    /// the others wait for it. If it panics, another of them does. (A `make` that asks for its own key waits for itself for ever.)
     pub fn get_or_insert_with<B: Borrow<V>>(&self, key: K, make: impl FnOnce() -> B) -> Fetched<'_, V, B> {
         match self.try_get_or_insert_with(key, || Ok::<B, std::convert::Infallible>(make())) {
             Ok(fetched) => fetched,
@@ -122,7 +122,12 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Value + ?Sized> Cache<K, V> {
         }
         loop {
             match self.inner.flights.board(self.inner.mark(&key)) {
-                Boarding::Wait(landing) => event_listener::Listener::wait(landing),
+                Boarding::Wait(landing) => {
+                    event_listener::Listener::wait(landing);
+                    if let Some(entry) = self.find(&key) {
+                        return Ok(Fetched::Cached(entry));
+                    }
+                }
                 Boarding::Lead(flight) => {
                     // Another may have landed since the last lookup.
                     if let Some(entry) = self.find(&key) {
@@ -165,7 +170,12 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Value + ?Sized> Cache<K, V> {
         }
         loop {
             match self.inner.flights.board(self.inner.mark(&key)) {
-                Boarding::Wait(landing) => landing.await,
+                Boarding::Wait(landing) => {
+                    landing.await;
+                    if let Some(entry) = self.find(&key) {
+                        return Ok(Fetched::Cached(entry));
+                    }
+                }
                 Boarding::Lead(flight) => {
                     if let Some(entry) = self.find(&key) {
                         return Ok(Fetched::Cached(entry));

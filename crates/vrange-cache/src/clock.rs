@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// Milliseconds since the cache was made; [`NEVER`](Self::NEVER) for what does not end.
+/// Microseconds since the cache was made; [`NEVER`](Self::NEVER) for what does not end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Moment(u64);
 
@@ -17,7 +17,7 @@ pub(crate) struct Clock {
     start: Instant,
     /// Tests move time forward.
     #[cfg(test)]
-    pub(crate) skipped_ms: std::sync::atomic::AtomicU64,
+    pub(crate) skipped_us: std::sync::atomic::AtomicU64,
 }
 
 impl Clock {
@@ -25,23 +25,24 @@ impl Clock {
         Self {
             start: Instant::now(),
             #[cfg(test)]
-            skipped_ms: std::sync::atomic::AtomicU64::new(0),
+            skipped_us: std::sync::atomic::AtomicU64::new(0),
         }
     }
 
     fn now(&self) -> Moment {
-        let elapsed = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let elapsed = u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX);
         // Relaxed: the test's own thread moves it.
         #[cfg(test)]
-        let elapsed = elapsed.saturating_add(self.skipped_ms.load(std::sync::atomic::Ordering::Relaxed));
+        let elapsed = elapsed.saturating_add(self.skipped_us.load(std::sync::atomic::Ordering::Relaxed));
         Moment(elapsed)
     }
 
     /// The end of something that lives so long from now on. What would outlive the clock does not end.
     pub(crate) fn deadline(&self, time_to_live: Option<Duration>) -> Moment {
         let Some(time_to_live) = time_to_live else { return Moment::NEVER };
-        let milliseconds = u64::try_from(time_to_live.as_millis()).unwrap_or(u64::MAX);
-        Moment(self.now().0.saturating_add(milliseconds))
+        let microseconds = u64::try_from(time_to_live.as_nanos().div_ceil(1000)).unwrap_or(u64::MAX);
+        // Now may be a part of a microsecond later than the clock says.
+        Moment(self.now().0.saturating_add(microseconds).saturating_add(1))
     }
 
     /// Is the deadline past? What has none costs no look at the clock.

@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use equivalent::Equivalent;
 use foldhash::fast::RandomState;
-use papaya::{Compute, Operation};
 
-use crate::clock::{Clock, Moment};
+use crate::clock::Clock;
 use crate::counters::{Counters, Stats};
 use crate::entry::Held;
 use crate::error::{Error, ErrorKind};
@@ -17,10 +16,10 @@ use crate::index::item::{Item, Location, Packed};
 use crate::index::key::{ByKey, Key, Mark, MarkState};
 use crate::index::place::Place;
 use crate::index::{Index, take_out};
-use crate::log::large::Large;
+use crate::log::large::{self, ReadLarge};
 use crate::log::segment::Read;
 use crate::log::{Queue, Reservation, Store};
-use crate::policy::{Evictor, Member, Policy};
+use crate::policy::{Evictor, Ghost, Member, Policy};
 use crate::sync::lock;
 use crate::told::{Cause, Listener, Told};
 
@@ -35,25 +34,10 @@ pub(crate) struct Inner<K> {
     pub(crate) flights: Flights,
     /// Locked before a log's lock, never after.
     policy: Mutex<Policy>,
+    /// Locked last of all.
+    pub(crate) ghost: Mutex<Ghost>,
     listener: Option<Listener<K>>,
     hasher: RandomState,
-}
-
-/// Where a new value is, until an item says so.
-#[derive(Clone)]
-enum Written {
-    Packed(Place, u32),
-    Own(Arc<Large>),
-}
-
-impl Written {
-    fn item(&self, deadline: Moment) -> Item {
-        let location = match self {
-            Self::Packed(place, bytes) => Location::Packed(Packed::new(*place, *bytes)),
-            Self::Own(large) => Location::Own(Arc::clone(large)),
-        };
-        Item { deadline, location }
-    }
 }
 
 impl<K> Inner<K> {
@@ -72,6 +56,7 @@ impl<K> Inner<K> {
             counters: Counters::default(),
             flights: Flights::default(),
             policy: Mutex::new(Policy::new()),
+            ghost: Mutex::new(Ghost::new()),
             listener,
             hasher: RandomState::default(),
         }
@@ -106,14 +91,15 @@ impl<K: Hash + Eq> Inner<K> {
                 Cause::Expired
             } else {
                 match &item.location {
-                    Location::Own(large) => {
-                        if large.pin() {
+                    Location::Own(large) => match large.pin() {
+                        ReadLarge::Pinned => {
                             large.note_use();
                             // SAFETY: pinned just now, and published by who wrote it.
                             return Some(unsafe { Held::of_large(Arc::clone(large)) });
                         }
-                        Cause::Purged
-                    }
+                        ReadLarge::Lost => Cause::Purged,
+                        ReadLarge::Crowded => return None,
+                    },
                     Location::Packed(packed) => {
                         let place = packed.place();
                         if place.is_gone() {
@@ -127,6 +113,7 @@ impl<K: Hash + Eq> Inner<K> {
                                 // SAFETY: pinned in the version that the item names, which was published by who wrote it.
                                 return Some(unsafe { Held::of_segment(segment, address, packed.bytes()) });
                             }
+                            Read::Crowded => return None,
                             Read::Lost if packed.place().is_same_place(place) => Cause::Purged,
                             // A segment is put to a new use when all its items are out of the index or elsewhere. One that could not
                             // be found, since another key has its mark, stays behind.
@@ -140,21 +127,32 @@ impl<K: Hash + Eq> Inner<K> {
                 }
             };
             if take_out(&self.index, found, item, &guard) {
-                let mut told = Told::new(self.listener.as_ref());
-                self.end(&found.key, item, cause, &mut told);
-                told.tell(self.listener.as_ref());
+                self.end_alone(&found.key, item, cause);
                 return None;
             }
         }
     }
 
-    /// Does what has to be done for an item that the caller has taken out of the index.
+    /// Does what has to be done for an item that the caller has taken out of the index. The listener is told later.
     pub(crate) fn end<'g>(&self, key: &'g K, item: &Item, cause: Cause, told: &mut Told<'g, K>) {
-        if let Location::Packed(packed) = &item.location {
-            self.store.note_dead(packed.end(), packed.bytes());
+        self.end_untold(item, cause);
+        told.push(key, cause);
+    }
+
+    /// The same, and tells the listener. No lock is held.
+    fn end_alone(&self, key: &K, item: &Item, cause: Cause) {
+        self.end_untold(item, cause);
+        if let Some(listener) = &self.listener {
+            (listener.tell)(key, cause);
+        }
+    }
+
+    fn end_untold(&self, item: &Item, cause: Cause) {
+        match &item.location {
+            Location::Packed(packed) => self.store.note_dead(packed.end(), packed.bytes()),
+            Location::Own(large) => large.end(),
         }
         self.counters.ended(cause);
-        told.push(key, cause);
     }
 
     /// Puts a value in that `fill` writes, over whatever was there before, and holds it.
@@ -179,29 +177,35 @@ impl<K: Hash + Eq> Inner<K> {
             // SAFETY: pinned just now; written, and published below.
             let held = unsafe { Held::of_segment(reservation.segment, address, bytes) };
             let packed_bytes = u32::try_from(bytes).expect("less than a segment");
-            self.publish(key, mark, &Written::Packed(reservation.place, packed_bytes), time_to_live);
+            self.publish(
+                key,
+                mark,
+                Location::Packed(Packed::new(reservation.place, packed_bytes)),
+                time_to_live,
+            );
             reservation.keep();
             return Ok(held);
         }
         if self.max_bytes.is_some_and(|max| bytes as u64 > max / 2) {
             return Err(Error::new(ErrorKind::TooLarge));
         }
-        self.with_evictor(|evictor| evictor.make_room(bytes as u64))?;
+        let memory_bytes = large::memory_bytes(bytes);
+        self.with_evictor(|evictor| evictor.make_room(memory_bytes))?;
         let large = self.store.add_large(bytes).map_err(of_range)?;
         // SAFETY: pinned, and nobody else knows of it.
         let target = unsafe { std::slice::from_raw_parts_mut(large.address().as_ptr(), bytes) };
         // SAFETY: pinned; dropped at the latest when it is not written to any more.
         let held = unsafe { Held::of_large(Arc::clone(&large)) };
         fill(target)?;
-        self.publish(key, mark, &Written::Own(Arc::clone(&large)), time_to_live);
-        let member = Member::Own(mark, Arc::downgrade(&large), bytes as u64);
+        self.publish(key, mark, Location::Own(Arc::clone(&large)), time_to_live);
+        let member = Member::Own(mark, Arc::downgrade(&large), memory_bytes);
         lock(&self.policy).push(Queue::Small, member, self.store.segment_bytes);
         Ok(held)
     }
 
     /// Room for a value in the log that it belongs in.
     fn reserve(&self, mark: Mark, bytes: usize) -> Result<Reservation<'_>, Error> {
-        let queue = if lock(&self.policy).ghost.take(mark) { Queue::Main } else { Queue::Small };
+        let queue = if lock(&self.ghost).take(mark) { Queue::Main } else { Queue::Small };
         loop {
             if let Some(reservation) = self.store.reserve(queue, mark, bytes) {
                 return Ok(reservation);
@@ -210,17 +214,25 @@ impl<K: Hash + Eq> Inner<K> {
         }
     }
 
-    fn publish(&self, key: K, mark: Mark, written: &Written, time_to_live: Option<Duration>) {
+    fn publish(&self, key: K, mark: Mark, location: Location, time_to_live: Option<Duration>) {
         let deadline = self.clock.deadline(time_to_live.or(self.time_to_live));
+        // The index hands out the old item, without its key.
+        let for_listener = self.listener.as_ref().map(|listener| (listener.clone_key)(&key));
         let guard = self.index.guard();
-        let replace = |_: Option<(&Key<K>, &Item)>| Operation::Insert::<Item, ()>(written.item(deadline));
-        if let Compute::Updated { old: (key, item), .. } =
-            self.index.compute(Key { mark, key }, replace, &guard)
-        {
-            let mut told = Told::new(self.listener.as_ref());
-            self.end(&key.key, item, Cause::Replaced, &mut told);
-            told.tell(self.listener.as_ref());
+        // (`compute` would hand out both, but builds tables in which lookups are ten times as long.)
+        let Some(item) = self.index.insert(Key { mark, key }, Item { deadline, location }, &guard) else {
+            return;
+        };
+        let cause = self.cause_unless_expired(item, Cause::Replaced);
+        match &for_listener {
+            Some(key) => self.end_alone(key, item, cause),
+            None => self.end_untold(item, cause),
         }
+    }
+
+    /// Why an item goes that somebody has thrown out: that may be no news.
+    fn cause_unless_expired(&self, item: &Item, cause: Cause) -> Cause {
+        if self.clock.is_past(item.deadline) { Cause::Expired } else { cause }
     }
 
     pub(crate) fn remove<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> bool {
@@ -228,10 +240,8 @@ impl<K: Hash + Eq> Inner<K> {
         let Some((key, item)) = self.index.remove_entry(&ByKey { mark: self.mark(key), key }, &guard) else {
             return false;
         };
-        let cause = if self.clock.is_past(item.deadline) { Cause::Expired } else { Cause::Removed };
-        let mut told = Told::new(self.listener.as_ref());
-        self.end(&key.key, item, cause, &mut told);
-        told.tell(self.listener.as_ref());
+        let cause = self.cause_unless_expired(item, Cause::Removed);
+        self.end_alone(&key.key, item, cause);
         cause == Cause::Removed
     }
 
@@ -240,7 +250,8 @@ impl<K: Hash + Eq> Inner<K> {
         let mut told = Told::new(self.listener.as_ref());
         for (key, item) in self.index.iter(&guard) {
             if take_out(&self.index, key, item, &guard) {
-                self.end(&key.key, item, Cause::Removed, &mut told);
+                let cause = self.cause_unless_expired(item, Cause::Removed);
+                self.end(&key.key, item, cause, &mut told);
             }
         }
         told.tell(self.listener.as_ref());

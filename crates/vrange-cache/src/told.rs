@@ -17,8 +17,14 @@ pub enum Cause {
     Purged,
 }
 
+type Tell<K> = dyn Fn(&K, Cause) + Send + Sync;
+
 /// Is told of each entry that went.
-pub(crate) type Listener<K> = Box<dyn Fn(&K, Cause) + Send + Sync>;
+pub(crate) struct Listener<K> {
+    pub(crate) tell: Box<Tell<K>>,
+    /// For keys that go into the index and are to be told of.
+    pub(crate) clone_key: fn(&K) -> K,
+}
 
 /// What there is to tell once no lock is held.
 pub(crate) struct Told<'g, K> {
@@ -39,7 +45,7 @@ impl<'g, K> Told<'g, K> {
     /// Calls the listener. No lock is held.
     pub(crate) fn tell(self, listener: Option<&Listener<K>>) {
         if let (Some(listener), Some(entries)) = (listener, self.entries) {
-            entries.into_iter().for_each(|(key, cause)| listener(key, cause));
+            entries.into_iter().for_each(|(key, cause)| (listener.tell)(key, cause));
         }
     }
 }

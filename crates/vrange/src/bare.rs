@@ -7,14 +7,24 @@ use vrange_os::PAGE_BYTES;
 use crate::buffer::Buffer;
 use crate::guard;
 
+/// How a buffer was found by a pin without a guard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BarePin {
+    /// There are [losses](Buffer::has_lost) that nobody has acknowledged.
+    pub has_losses: bool,
+    /// How many pins there are, with this one. At 65,535 the count stays for ever, and so do the pins.
+    pub pins: u64,
+}
+
 impl Buffer {
-    /// Pins as [`pin`](Self::pin) does, without a guard: does the buffer have [losses](Self::has_lost) that nobody has acknowledged? The
-    /// pin stays until [`unpin_leaked`](Self::unpin_leaked) ends it. While it does, bytes may be reached through
-    /// [`as_ptr`](Self::as_ptr), with care for who else does.
+    /// Pins as [`pin`](Self::pin) does, without a guard. The pin stays until [`unpin_leaked`](Self::unpin_leaked) ends it. While it
+    /// does, bytes may be reached through [`as_ptr`](Self::as_ptr), with care for who else does.
     #[inline]
     #[must_use = "bytes of lost pages read as zeros"]
-    pub fn pin_bare(&self) -> bool {
-        self.pin_word().has_losses()
+    pub fn pin_bare(&self) -> BarePin {
+        let word = self.pin_word();
+        BarePin { has_losses: word.has_losses(), pins: word.pins() }
     }
 
     /// Ends a pin whose guard was leaked (`std::mem::forget`), or that had none.

@@ -53,6 +53,8 @@ mod stats;
 mod sync;
 
 #[cfg(not(loom))]
+pub use bare::BarePin;
+#[cfg(not(loom))]
 pub use buffer::{Buffer, Phase};
 #[cfg(not(loom))]
 pub use error::{Error, ErrorKind};

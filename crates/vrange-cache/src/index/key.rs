@@ -6,6 +6,8 @@ use equivalent::Equivalent;
 
 /// Bits of a hash that are kept.
 const MARK_BITS: u32 = 47;
+/// Highest bits of a hash that the index compares before it looks at a key.
+const TAG_BITS: u32 = 7;
 
 /// As much of a key's hash as fits beside an offset in a roster's word. The index knows no more of it either, so that an item can be
 /// found by its mark.
@@ -74,6 +76,21 @@ impl<K> Equivalent<Key<K>> for ByMark {
     }
 }
 
+/// Finds this very key, without a look at what it says: code of the program's own must not run under the cache's locks.
+pub(crate) struct ByIdentity<'a, K>(pub(crate) &'a Key<K>);
+
+impl<K> Hash for ByIdentity<'_, K> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0.mark.0);
+    }
+}
+
+impl<K> Equivalent<Key<K>> for ByIdentity<'_, K> {
+    fn equivalent(&self, key: &Key<K>) -> bool {
+        std::ptr::eq(self.0, key)
+    }
+}
+
 /// Passes on what is a hash already.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct MarkState;
@@ -96,8 +113,8 @@ impl Hasher for MarkHasher {
     }
 
     fn write_u64(&mut self, mark: u64) {
-        // The index takes the position from the low bits and a tag from the high ones.
-        self.0 = mark << (u64::BITS - MARK_BITS) | mark >> (2 * MARK_BITS - u64::BITS);
+        // The index takes the position from the low bits and a tag from the seven highest: neighbours must not have the same.
+        self.0 = mark >> (MARK_BITS - TAG_BITS) << (u64::BITS - TAG_BITS) | mark;
     }
 
     fn finish(&self) -> u64 {

@@ -4,18 +4,22 @@ pub(crate) mod item;
 pub(crate) mod key;
 pub(crate) mod place;
 
+use std::hash::Hash;
+
 use papaya::{Guard, HashMap};
 
 use self::item::Item;
-use self::key::{Key, MarkState};
+use self::key::{ByIdentity, Key, MarkState};
 
 /// The index. A library's hash table, whose lookups take no lock.
 pub(crate) type Index<K> = HashMap<Key<K>, Item, MarkState>;
 
 /// Takes this very item out of the index. False: somebody else has, or has put another in its place.
-pub(crate) fn take_out<K: Eq>(index: &Index<K>, key: &Key<K>, item: &Item, guard: &impl Guard) -> bool
-where
-    K: std::hash::Hash,
-{
-    matches!(index.remove_if(key, |_, found| std::ptr::eq(found, item), guard), Ok(Some(_)))
+pub(crate) fn take_out<K: Hash + Eq>(
+    index: &Index<K>,
+    key: &Key<K>,
+    item: &Item,
+    guard: &impl Guard,
+) -> bool {
+    matches!(index.remove_if(&ByIdentity(key), |_, found| std::ptr::eq(found, item), guard), Ok(Some(_)))
 }

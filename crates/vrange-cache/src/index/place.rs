@@ -6,17 +6,18 @@ use std::fmt;
 pub(crate) const UNIT_BYTES: usize = 16;
 
 // The word, from bit 0: uses (2), version (25), offset in units (17), segment (20).
-const USES: u64 = 0b11;
+const USES_MAX: u8 = 0b11;
+const USES: u64 = USES_MAX as u64;
 const VERSION_SHIFT: u32 = 2;
-const VERSION_MASK: u64 = (1 << 25) - 1;
+const VERSION_MASK: u32 = (1 << 25) - 1;
 const OFFSET_SHIFT: u32 = 27;
-const OFFSET_MASK: u64 = (1 << 17) - 1;
+const OFFSET_MASK: usize = (1 << 17) - 1;
 const SEGMENT_SHIFT: u32 = 44;
 
 /// The most segments that a place can name. The number itself names none: see [`Place::GONE`].
 pub(crate) const SEGMENTS_MAX: usize = (1 << 20) - 1;
 /// The largest segment in which every unit can be named.
-pub(crate) const SEGMENT_BYTES_MAX: usize = (OFFSET_MASK as usize + 1) * UNIT_BYTES;
+pub(crate) const SEGMENT_BYTES_MAX: usize = (OFFSET_MASK + 1) * UNIT_BYTES;
 
 /// How many times a segment was put to a new use, modulo 2^25. Whoever has pinned a segment of another version than an item says
 /// looks at somebody else's bytes.
@@ -25,7 +26,7 @@ pub(crate) struct Version(u32);
 
 impl Version {
     pub(crate) const fn from_count(count: u32) -> Self {
-        Self(count & VERSION_MASK as u32)
+        Self(count & VERSION_MASK)
     }
 }
 
@@ -33,12 +34,18 @@ impl Version {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place(u64);
 
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "parts of the word are masked, or all there is above them"
+)]
 impl Place {
     /// The item has been taken out of the index: its bytes are nobody's any more.
     pub(crate) const GONE: Self = Self((SEGMENTS_MAX as u64) << SEGMENT_SHIFT);
 
     pub(crate) fn new(segment: usize, version: Version, offset: usize) -> Self {
-        debug_assert!(segment < SEGMENTS_MAX && offset % UNIT_BYTES == 0 && offset < SEGMENT_BYTES_MAX);
+        debug_assert!(
+            segment < SEGMENTS_MAX && offset.is_multiple_of(UNIT_BYTES) && offset < SEGMENT_BYTES_MAX
+        );
         let units = (offset / UNIT_BYTES) as u64;
         Self(
             (segment as u64) << SEGMENT_SHIFT | units << OFFSET_SHIFT | u64::from(version.0) << VERSION_SHIFT,
@@ -62,20 +69,20 @@ impl Place {
     }
 
     pub(crate) const fn version(self) -> Version {
-        Version((self.0 >> VERSION_SHIFT & VERSION_MASK) as u32)
+        Version((self.0 >> VERSION_SHIFT) as u32 & VERSION_MASK)
     }
 
     pub(crate) const fn offset(self) -> usize {
-        (self.0 >> OFFSET_SHIFT & OFFSET_MASK) as usize * UNIT_BYTES
+        ((self.0 >> OFFSET_SHIFT) as usize & OFFSET_MASK) * UNIT_BYTES
     }
 
     /// How often the item was used, up to three times, since the policy last looked at it.
     pub(crate) const fn uses(self) -> u8 {
-        (self.0 & USES) as u8
+        self.0 as u8 & USES_MAX
     }
 
     pub(crate) fn with_uses(self, uses: u8) -> Self {
-        Self(self.0 & !USES | u64::from(uses.min(USES as u8)))
+        Self(self.0 & !USES | u64::from(uses.min(USES_MAX)))
     }
 
     /// The same bytes, however often used?

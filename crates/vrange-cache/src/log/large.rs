@@ -5,7 +5,16 @@ use std::sync::Arc;
 
 use vrange::Buffer;
 
-use crate::sync::{AtomicU8, AtomicU64, Ordering};
+use super::segment::PINS_MAX;
+use crate::sync::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+
+/// Pages are what a range takes.
+const PAGE_BYTES: u64 = 4096;
+
+/// Bytes of memory that a value of this length takes in a range of its own.
+pub(crate) fn memory_bytes(bytes: usize) -> u64 {
+    (bytes as u64).next_multiple_of(PAGE_BYTES)
+}
 
 /// See the [module](self). If a page of it is lost, it is lost.
 #[derive(Debug)]
@@ -13,17 +22,39 @@ pub(crate) struct Large {
     buffer: Buffer,
     /// As those of a packed item.
     uses: AtomicU8,
-    /// Bytes of all values of this kind.
+    /// The item has been taken out of the index.
+    has_ended: AtomicBool,
+    /// Its memory is counted in `total_bytes`.
+    is_counted: AtomicBool,
+    /// Memory of all values of this kind.
     total_bytes: Arc<AtomicU64>,
 }
 
+/// What came of a pin for reading.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReadLarge {
+    /// It is pinned.
+    Pinned,
+    /// The kernel has taken a page of it. It is not pinned.
+    Lost,
+    /// It is in use so often that it must not be again. It is not pinned.
+    Crowded,
+}
+
 impl Large {
-    /// Pinned once, and counted in `total_bytes` as long as it lives.
+    /// Pinned once, and counted in `total_bytes` as long as it has memory.
     pub(crate) fn new(buffer: Buffer, total_bytes: Arc<AtomicU64>) -> Self {
         let _ = buffer.pin_bare();
         // Relaxed: a count orders nothing.
-        total_bytes.fetch_add(buffer.len() as u64, Ordering::Relaxed);
-        Self { buffer, uses: AtomicU8::new(0), total_bytes }
+        total_bytes.fetch_add(memory_bytes(buffer.len()), Ordering::Relaxed);
+        Self {
+            buffer,
+            uses: AtomicU8::new(0),
+            has_ended: AtomicBool::new(false),
+            is_counted: AtomicBool::new(true),
+            total_bytes,
+        }
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -34,15 +65,19 @@ impl Large {
         NonNull::new(self.buffer.as_ptr().cast_mut()).expect("a mapping")
     }
 
-    /// Pins for reading. False: it is lost, and not pinned.
-    #[must_use]
-    pub(crate) fn pin(&self) -> bool {
-        let has_losses = self.buffer.pin_bare();
-        if has_losses {
-            // SAFETY: pinned just now.
-            unsafe { self.unpin() };
-        }
-        !has_losses
+    /// Pins for reading.
+    pub(crate) fn pin(&self) -> ReadLarge {
+        let pin = self.buffer.pin_bare();
+        let read = if pin.has_losses {
+            ReadLarge::Lost
+        } else if pin.pins > PINS_MAX {
+            ReadLarge::Crowded
+        } else {
+            return ReadLarge::Pinned;
+        };
+        // SAFETY: pinned just now.
+        unsafe { self.unpin() };
+        read
     }
 
     /// Ends a pin.
@@ -52,6 +87,35 @@ impl Large {
     pub(crate) unsafe fn unpin(&self) {
         // SAFETY: passed on from the caller.
         unsafe { self.buffer.unpin_leaked() };
+        // SeqCst pairs with that in `end`: either this sees that it has ended, or that sees that it is not pinned.
+        if self.has_ended.load(Ordering::SeqCst) {
+            self.give_back();
+        }
+    }
+
+    /// The item has been taken out of the index. Who uses the value goes on doing so; then its memory goes. (The index drops the item itself
+    /// only when nobody can be looking at it any more, which may take long.)
+    pub(crate) fn end(&self) {
+        // SeqCst: see `unpin`, whose exchange of the range's word is that too.
+        self.has_ended.store(true, Ordering::SeqCst);
+        self.give_back();
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::Relaxed) // Relaxed: for the policy, which is told by nobody.
+    }
+
+    fn give_back(&self) {
+        if self.buffer.release() {
+            self.uncount();
+        }
+    }
+
+    fn uncount(&self) {
+        // Relaxed, both: counts order nothing.
+        if self.is_counted.swap(false, Ordering::Relaxed) {
+            self.total_bytes.fetch_sub(memory_bytes(self.buffer.len()), Ordering::Relaxed);
+        }
     }
 
     /// Counts a use, up to three.
@@ -74,6 +138,6 @@ impl Large {
 
 impl Drop for Large {
     fn drop(&mut self) {
-        self.total_bytes.fetch_sub(self.buffer.len() as u64, Ordering::Relaxed); // Relaxed: see `new`.
+        self.uncount();
     }
 }

@@ -37,7 +37,13 @@ pub(crate) enum Read {
     Elsewhere,
     /// The kernel has taken a page of it. The segment is not pinned.
     Lost,
+    /// So many values of the segment are in use that there must not be another. It is not pinned.
+    Crowded,
 }
+
+/// More pins of one range than this are not asked for. The range can count 65,535, and where it cannot count them they stay for ever;
+/// some more may come from threads that are just finding out.
+pub(crate) const PINS_MAX: u64 = 60_000;
 
 impl Segment {
     pub(crate) fn new(buffer: Buffer) -> Self {
@@ -53,13 +59,18 @@ impl Segment {
     /// Pins for reading `bytes` bytes at `place`.
     #[inline]
     pub(crate) fn pin_for(&self, place: Place, bytes: usize) -> Read {
-        let has_losses = self.buffer.pin_bare();
+        let pin = self.buffer.pin_bare();
+        if pin.pins > PINS_MAX {
+            // SAFETY: pinned just now.
+            unsafe { self.unpin() };
+            return Read::Crowded;
+        }
         if self.turn.version() != place.version() {
             // SAFETY: pinned just now.
             unsafe { self.unpin() };
             return Read::Elsewhere;
         }
-        if has_losses && self.buffer.has_lost(place.offset()..place.offset() + bytes) {
+        if pin.has_losses && self.buffer.has_lost(place.offset()..place.offset() + bytes) {
             // SAFETY: pinned just now.
             unsafe { self.unpin() };
             return Read::Lost;
@@ -173,7 +184,7 @@ impl Segment {
 
     /// Pins a quiet segment to look through it. What was lost is in what [`has_lost`](Self::has_lost) says if this is true.
     pub(crate) fn pin_whole(&self) -> bool {
-        self.buffer.pin_bare()
+        self.buffer.pin_bare().has_losses
     }
 
     pub(crate) fn has_lost(&self, offset: usize, bytes: usize) -> bool {

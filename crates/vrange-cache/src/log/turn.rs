@@ -39,14 +39,15 @@ impl Turn {
     /// For who has pinned the segment, or keeps it from being put to another use.
     #[inline]
     pub(crate) fn version(&self) -> Version {
-        // Relaxed: the caller's pin is an Acquire exchange, which pairs with the fence in `before_pin`.
-        Version::from_count(self.version.load(Ordering::Relaxed))
+        // Acquire pairs with the Release in `end_use`: who sees a new version sees where the items are that have left, and that the
+        // others are out of the index. (That bytes are not somebody else's rests on the fence in `before_pin` and the caller's pin.)
+        Version::from_count(self.version.load(Ordering::Acquire))
     }
 
     /// No item is left in the segment.
     pub(crate) fn end_use(&self) {
-        // Relaxed: see `before_pin`. (Only who holds the policy's lock gets here.)
-        self.version.fetch_add(1, Ordering::Relaxed);
+        // Release pairs with the Acquire in `version`. (Only who holds the policy's lock gets here.)
+        self.version.fetch_add(1, Ordering::Release);
     }
 
     /// To be called before the pin by which a segment is put to a new use.

@@ -14,6 +14,7 @@ use crate::index::take_out;
 use crate::inner::Inner;
 use crate::log::Queue;
 use crate::log::large::Large;
+use crate::sync::lock;
 use crate::told::{Cause, Told};
 
 /// Members of the queues that are looked at for one segment, while nothing has to be given up against the policy's will.
@@ -49,7 +50,7 @@ impl<'g, K: Hash + Eq, G: Guard> Evictor<'_, 'g, K, G> {
         if self.inner.store.has_room(queue, bytes) {
             return Ok(());
         }
-        self.policy.ghost.fit(self.inner.index.len());
+        lock(&self.inner.ghost).fit(self.inner.index.len());
         let segment = self.fresh_segment(queue)?;
         if self.inner.store.has_room(queue, bytes) {
             // What was kept of the segment before has got this log another one.
@@ -83,13 +84,16 @@ impl<'g, K: Hash + Eq, G: Guard> Evictor<'_, 'g, K, G> {
                 }
                 self.policy.spare = Some(segment);
             }
+            if self.empty_useless() {
+                continue;
+            }
             if self.may_grow(segment_bytes)
                 && let Some(segment) = self.grow(queue)?
             {
                 return Ok(segment);
             }
             let emptying = if tries < KEEPING_TRIES { Emptying::ByPolicy } else { Emptying::Everything };
-            if !self.give_up_one(emptying) {
+            if self.give_up_one(emptying).is_none() {
                 break;
             }
         }
@@ -140,35 +144,49 @@ impl<'g, K: Hash + Eq, G: Guard> Evictor<'_, 'g, K, G> {
         Ok(added.filter(|segment| self.inner.store.segment(*segment).try_begin_use(queue)))
     }
 
-    /// Makes room for a large value.
+    /// Makes room for a large value. Where there is no limit, as much as it takes is given up at most: how much room there is, is read
+    /// from time to time only.
     ///
     /// # Errors
     /// There is none, and nothing that can be given up.
     pub(crate) fn make_room(&mut self, bytes: u64) -> Result<(), Error> {
-        for tries in 0..KEEPING_TRIES + 2 * self.policy.len() {
-            if self.may_grow(bytes) {
-                return Ok(());
+        let has_limit = self.inner.max_bytes.is_some();
+        let mut given_up = 0;
+        let mut in_use = Vec::new();
+        for tries in 0..KEEPING_TRIES + 2 * self.policy.len() + self.policy.warm.len() {
+            if self.may_grow(bytes) || (!has_limit && given_up >= bytes) {
+                break;
             }
             if let Some(segment) = self.policy.warm.pop() {
-                self.give_back(segment);
+                match self.give_back(segment) {
+                    0 => in_use.push(segment),
+                    freed => given_up += freed,
+                }
+                continue;
+            }
+            if self.empty_useless() {
                 continue;
             }
             let emptying = if tries < KEEPING_TRIES { Emptying::ByPolicy } else { Emptying::Everything };
-            if !self.give_up_one(emptying) {
-                break;
+            match self.give_up_one(emptying) {
+                Some(freed) => given_up += freed,
+                None => break,
             }
         }
-        if self.inner.max_bytes.is_some() && !self.may_grow(bytes) {
+        self.policy.warm.append(&mut in_use);
+        if has_limit && !self.may_grow(bytes) {
             return Err(Error::new(ErrorKind::NoRoom));
         }
         Ok(())
     }
 
-    /// Gives the memory of a segment without items to the system.
-    fn give_back(&mut self, segment: usize) {
-        // If somebody looks at it, it is given back when it is volatile again, by who needs it.
-        let _ = self.inner.store.segment(segment).release();
+    /// Gives the memory of a segment without items to the system, unless somebody looks at it. Returns the bytes.
+    fn give_back(&mut self, segment: usize) -> u64 {
+        if !self.inner.store.segment(segment).release() {
+            return 0;
+        }
         self.policy.cold.push(segment);
+        self.inner.store.segment_bytes as u64
     }
 
     /// Empties everything, and gives the memory back.
@@ -179,43 +197,54 @@ impl<'g, K: Hash + Eq, G: Guard> Evictor<'_, 'g, K, G> {
             }
         }
         for _ in 0..self.policy.len() {
-            self.give_up_one(Emptying::Everything);
+            let _ = self.give_up_one(Emptying::Everything);
         }
         if let Some(segment) = self.take_spare(Queue::Small) {
             self.set_aside(segment);
         }
-        while let Some(segment) = self.policy.warm.pop() {
-            self.give_back(segment);
+        for segment in std::mem::take(&mut self.policy.warm) {
+            if self.give_back(segment) == 0 {
+                self.policy.warm.push(segment);
+            }
         }
     }
 
-    /// Empties one segment, or drops one large value. False: there is none.
-    fn give_up_one(&mut self, emptying: Emptying) -> bool {
+    /// Empties a segment of which nothing is of use any more. False: there is none.
+    fn empty_useless(&mut self) -> bool {
+        let found = self.take_least(1);
+        if let Some((queue, segment)) = found {
+            self.empty(segment, queue, Emptying::Compaction);
+        }
+        found.is_some()
+    }
+
+    /// Empties one segment, or drops one large value. Returns the bytes that the system has back; `None`: there was nothing.
+    fn give_up_one(&mut self, emptying: Emptying) -> Option<u64> {
         let segment_bytes = self.inner.store.segment_bytes;
         if emptying == Emptying::ByPolicy
-            && let Some((queue, segment)) = self.take_half_empty()
+            && let Some((queue, segment)) = self.take_least(segment_bytes / 2)
         {
             self.empty(segment, queue, Emptying::Compaction);
-            return true;
+            return Some(0);
         }
         let queue = self.policy.next_queue();
         match self.policy.pop(queue, segment_bytes) {
-            Some(Member::Segment(segment)) => self.empty(segment, queue, emptying),
-            Some(Member::Own(mark, large, bytes)) => {
-                if let Some(large) = large.upgrade() {
-                    self.give_up_large(queue, mark, &large, bytes, emptying);
-                }
+            Some(Member::Segment(segment)) => {
+                self.empty(segment, queue, emptying);
+                Some(0)
             }
-            None => return false,
+            Some(Member::Own(mark, large, bytes)) => Some(
+                large.upgrade().map_or(0, |large| self.give_up_large(queue, mark, &large, bytes, emptying)),
+            ),
+            None => None,
         }
-        true
     }
 
-    /// The segment with the least that is still of use, if that is less than half.
-    fn take_half_empty(&mut self) -> Option<(Queue, usize)> {
+    /// The segment with the least that is still of use, if that is less than `bytes_max`.
+    fn take_least(&mut self, bytes_max: usize) -> Option<(Queue, usize)> {
         let store = &self.inner.store;
-        let half = u32::try_from(store.segment_bytes / 2).unwrap_or(u32::MAX);
-        self.policy.take_least(store.segment_bytes, half, |segment| {
+        let worth_max = u32::try_from(bytes_max).unwrap_or(u32::MAX);
+        self.policy.take_least(store.segment_bytes, worth_max, |segment| {
             let segment = store.segment(segment);
             if segment.is_quiet() { segment.live_bytes() } else { u32::MAX }
         })
@@ -230,7 +259,7 @@ impl<'g, K: Hash + Eq, G: Guard> Evictor<'_, 'g, K, G> {
             return;
         }
         let has_losses = segment.pin_whole();
-        let roster = std::mem::take(&mut *crate::sync::lock(segment.roster()));
+        let roster = std::mem::take(&mut *lock(segment.roster()));
         for (mark, offset) in roster.iter() {
             let found = self.inner.index.get_key_value(&ByMark(mark), self.guard);
             let Some((key, item)) = found else { continue };
@@ -250,10 +279,10 @@ impl<'g, K: Hash + Eq, G: Guard> Evictor<'_, 'g, K, G> {
             };
             self.take_out(key, item, cause);
             if cause == Cause::Evicted && queue == Queue::Small && emptying == Emptying::ByPolicy {
-                self.policy.ghost.insert(mark);
+                lock(&self.inner.ghost).insert(mark);
             }
         }
-        *crate::sync::lock(segment.roster()) = roster.emptied();
+        *lock(segment.roster()) = roster.emptied();
         let all_lost = has_losses && (0..segment.bytes()).step_by(4096).all(|page| segment.has_lost(page, 1));
         // SAFETY: the pin from above; bytes were reached through it in `keep` only.
         unsafe { segment.end_use() };
@@ -301,6 +330,7 @@ impl<'g, K: Hash + Eq, G: Guard> Evictor<'_, 'g, K, G> {
         true
     }
 
+    /// Drops a large value, or puts one that was used into the main queue. Returns the bytes that the system has back.
     fn give_up_large(
         &mut self,
         queue: Queue,
@@ -308,12 +338,12 @@ impl<'g, K: Hash + Eq, G: Guard> Evictor<'_, 'g, K, G> {
         large: &Arc<Large>,
         bytes: u64,
         emptying: Emptying,
-    ) {
+    ) -> u64 {
         let found = self.inner.index.get_key_value(&ByMark(mark), self.guard);
-        let Some((key, item)) = found else { return };
-        let Location::Own(of_item) = &item.location else { return };
+        let Some((key, item)) = found else { return 0 };
+        let Location::Own(of_item) = &item.location else { return 0 };
         if !Arc::ptr_eq(of_item, large) {
-            return;
+            return 0;
         }
         let uses = large.uses();
         if self.inner.clock.is_past(item.deadline) {
@@ -322,12 +352,14 @@ impl<'g, K: Hash + Eq, G: Guard> Evictor<'_, 'g, K, G> {
             large.set_uses(if queue == Queue::Small { 0 } else { uses - 1 });
             let member = Member::Own(mark, Arc::downgrade(large), bytes);
             self.policy.push(Queue::Main, member, self.inner.store.segment_bytes);
+            return 0;
         } else {
             self.take_out(key, item, Cause::Evicted);
             if queue == Queue::Small {
-                self.policy.ghost.insert(mark);
+                lock(&self.inner.ghost).insert(mark);
             }
         }
+        bytes
     }
 
     fn take_out(&mut self, key: &'g Key<K>, item: &'g Item, cause: Cause) {

@@ -35,9 +35,10 @@ impl Ghost {
         bucket * WAYS..(bucket + 1) * WAYS
     }
 
+    #[expect(clippy::cast_possible_truncation, reason = "the low bits are what is wanted")]
     fn fingerprint(mark: Mark) -> u32 {
-        // 32 low bits, and never 0.
-        (mark.bits() & u64::from(u32::MAX)) as u32 | 1
+        // Never 0.
+        mark.bits() as u32 | 1
     }
 
     /// Makes room for as many, forgetting all, if it has much less or much more.

@@ -5,4 +5,5 @@ mod ghost;
 mod queues;
 
 pub(crate) use evict::Evictor;
+pub(crate) use ghost::Ghost;
 pub(crate) use queues::{Member, Policy};

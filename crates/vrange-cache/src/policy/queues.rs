@@ -8,7 +8,6 @@
 use std::collections::VecDeque;
 use std::sync::Weak;
 
-use super::ghost::Ghost;
 use crate::index::key::Mark;
 use crate::log::Queue;
 use crate::log::large::Large;
@@ -36,13 +35,34 @@ pub(crate) struct Policy {
     pub(crate) cold: Vec<usize>,
     /// A segment put to use already, for what is moved while another is emptied.
     pub(crate) spare: Option<usize>,
-    pub(crate) ghost: Ghost,
 }
 
 #[derive(Debug, Default)]
 struct Members {
     list: VecDeque<Member>,
     bytes: u64,
+    /// Large values that came since those that have ended were last taken out.
+    came: usize,
+}
+
+impl Members {
+    /// Takes out large values that have ended, now and then: so often that there are never more of them than of the others, and so rarely
+    /// that it does not matter for how long a list it is done.
+    fn sweep(&mut self) {
+        self.came += 1;
+        if self.came * 2 <= self.list.len() {
+            return;
+        }
+        self.came = 0;
+        let bytes = &mut self.bytes;
+        self.list.retain(|member| match member {
+            Member::Own(_, large, large_bytes) if large.upgrade().is_none_or(|large| large.has_ended()) => {
+                *bytes -= large_bytes;
+                false
+            }
+            _ => true,
+        });
+    }
 }
 
 impl Policy {
@@ -53,7 +73,6 @@ impl Policy {
             warm: Vec::new(),
             cold: Vec::new(),
             spare: None,
-            ghost: Ghost::new(),
         }
     }
 
@@ -66,6 +85,9 @@ impl Policy {
 
     pub(crate) fn push(&mut self, queue: Queue, member: Member, segment_bytes: usize) {
         let members = self.members(queue);
+        if matches!(member, Member::Own(..)) {
+            members.sweep();
+        }
         members.bytes += bytes_of(&member, segment_bytes);
         members.list.push_back(member);
     }
