@@ -17,9 +17,9 @@ use crate::value::Value;
 /// A segment fills one huge page.
 const SEGMENT_BYTES_MAX: u64 = 2 << 20;
 /// Smaller ones would be mostly administration.
-const SEGMENT_BYTES_MIN: u64 = 64 << 10;
+const SEGMENT_BYTES_MIN: u64 = 16 << 10;
 /// As many segments a small cache has at least, for a policy to work with.
-const SEGMENTS_MIN: u64 = 16;
+const SEGMENTS_MIN: u64 = 64;
 const _: () =
     assert!(SEGMENT_BYTES_MAX <= crate::index::place::SEGMENT_BYTES_MAX as u64, "each unit has a place");
 

@@ -299,7 +299,7 @@ impl<'g, K: Hash + Eq, G: Guard> Evictor<'_, 'g, K, G> {
             (Emptying::Everything, _) => return false,
             (Emptying::Compaction, _) => (true, queue, place.uses()),
             // Used again since it was put in.
-            (Emptying::ByPolicy, Queue::Small) => (place.uses() > 1, Queue::Main, 0),
+            (Emptying::ByPolicy, Queue::Small) => (place.uses() > 0, Queue::Main, 0),
             (Emptying::ByPolicy, Queue::Main) => {
                 (place.uses() > 0, Queue::Main, place.uses().saturating_sub(1))
             }

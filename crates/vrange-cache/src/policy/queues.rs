@@ -13,7 +13,7 @@ use crate::log::Queue;
 use crate::log::large::Large;
 
 /// The share of the cache that newcomers have, in per cent.
-const SMALL_PER_CENT: u64 = 10;
+const SMALL_PER_CENT: u64 = 4;
 
 /// What is in a queue.
 #[derive(Debug)]
