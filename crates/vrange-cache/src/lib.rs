@@ -1,6 +1,8 @@
 //! A cache with no size to choose.
 #![doc = include_str!("../docs/overview.md")]
 
+#[cfg(feature = "http-cache")]
+pub mod adapters;
 mod builder;
 mod cache;
 mod clock;
