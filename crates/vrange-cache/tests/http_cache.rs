@@ -39,7 +39,7 @@ impl Asked {
 
 /// All bytes there are, in an order of the edition's and length's own.
 fn body(edition: usize, bytes: usize) -> Vec<u8> {
-    (0..bytes).map(|at| ((at * 31 + at / 251 + edition * 7 + bytes) % 256) as u8).collect()
+    (0..bytes).map(|at| (at * 31 + at / 251 + edition * 7 + bytes).to_le_bytes()[0]).collect()
 }
 
 /// `how` is `fresh` for an hour, or `checked` each time it is used.
