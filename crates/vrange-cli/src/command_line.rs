@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
+use crate::bench::cache::Role as CacheRole;
 use crate::bench::malloc::Workload;
 use crate::failure::Failure;
 use crate::{seconds, size};
@@ -41,6 +42,10 @@ pub(crate) enum Job {
     BenchMalloc(MallocBenchOptions),
     /// A process that `vrange bench malloc` started: not for users.
     MallocWork(MallocWorkOptions),
+    /// `vrange bench cache`.
+    BenchCache(CacheBenchOptions),
+    /// A process that `vrange bench cache` started: not for users.
+    CacheProcess(CacheRole),
     /// `vrange manual`: for the installation, not for users.
     Manual(ManualOptions),
 }
@@ -266,6 +271,31 @@ pub(crate) struct MallocWorkOptions {
     pub(crate) parent: u32,
 }
 
+/// What `vrange bench cache` was asked for.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CacheBenchOptions {
+    /// Print the rows as one JSON array.
+    ///
+    /// A row belongs to a part (`bench`) and a cache (`cache`). `get`: `value_bytes`, `look` (`ends`: the first word and the last are
+    /// read; `lines`: a byte of each cache line), `threads`, the median `gets_per_second`, and that over the fastest other cache's
+    /// (`ratio_to_fastest_peer`). `hit_rate`: `trace`, `value_bytes`, `hit_rate` (of 1), `entries`, `resident_bytes`, whether that is
+    /// `budget_bytes` within 2 % (`is_at_budget`), `overhead_bytes` of an entry, and the `capacity_bytes` that led there. `tenant`:
+    /// `hits_per_second`, that over the best other cache's (`ratio_to_best_peer`), `oom_kills`, the median time in which the tenant grew
+    /// (`growth_ns`), that over its time alone (`slowdown`), and `capacity_bytes`, null where no size was given. `not_measured`: `part`
+    /// and `reason`.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Draw memory and hits beside the tenant over time into this file, too, as SVG.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+    /// How often each cache is read from in each case of `get`.
+    #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=999))]
+    pub(crate) rounds: u32,
+    /// One short round, small memory and short runs: shows that it runs, not how fast.
+    #[arg(long)]
+    pub(crate) quick: bool,
+}
+
 /// Where the manual is to be written.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ManualOptions {
@@ -359,6 +389,8 @@ enum Command {
     DemoProcess(DemoRole),
     #[command(hide = true)]
     MallocWork(MallocWorkOptions),
+    #[command(hide = true, subcommand)]
+    CacheProcess(CacheRole),
     /// Write a manual page for each command
     #[command(hide = true)]
     Manual(ManualOptions),
@@ -390,6 +422,24 @@ enum Bench {
     /// are allocated, sorted keys are copied there, one of them is looked up, and the copy is freed, as in the program ebizzy; a record
     /// is a look-up. The keys take 8 MiB, which stay in use. search runs in one thread and in as many as there are processors.
     Malloc(MallocBenchOptions),
+    /// This project's cache beside moka, quick_cache and foyer
+    ///
+    /// The others are moka 0.12, quick_cache 0.7, and foyer's cache in memory 0.22 with three policies of eviction. Each is weighed by the
+    /// bytes of values, has the fastest hasher that it offers, its own number of shards, and values that a hit does not copy; they are
+    /// allocated by the C library. Ours has no size, except where hit rates are compared. Takes about half an hour.
+    ///
+    /// get: every cache holds the same 128 MiB of values of 64 B, 1 KiB or 64 KiB, and one or two threads read them by Zipf's law (YCSB's
+    /// scrambled generator, 0.99). All take turns, and medians are compared.
+    ///
+    /// hit rate: a process with nothing but the cache reads a trace. The size that the cache is told is searched until its memory is
+    /// 128 MiB within 2 %. There are ten times as many keys as values without overhead would fit. zipf: as above. scan: 5 % of the operations
+    /// read 1 to 100 consecutive keys, as those of YCSB's workload E; that is 73 % of the reads. flood: every other read is of the next key
+    /// of a sweep over all keys.
+    ///
+    /// tenant: in a memory cgroup of 512 MiB a process grows from 50 to 400 MiB and shrinks again, every five seconds, while another one
+    /// serves reads of 1 GiB of values of 64 KiB; a miss sleeps for 100 µs. Other caches get the largest size with which nobody is killed,
+    /// which is searched for. This needs root, or a delegated cgroup v2.
+    Cache(CacheBenchOptions),
 }
 
 #[derive(Debug, Args)]
@@ -446,6 +496,8 @@ pub(crate) fn parse() -> Result<Job, Failure> {
         Command::Bench(Bench::Ranges(options)) => Ok(Job::BenchRanges(options)),
         Command::Bench(Bench::Raw(options)) => Ok(Job::BenchRaw(options)),
         Command::Bench(Bench::Malloc(options)) => Ok(Job::BenchMalloc(options)),
+        Command::Bench(Bench::Cache(options)) => Ok(Job::BenchCache(options)),
+        Command::CacheProcess(role) => Ok(Job::CacheProcess(role)),
         Command::DemoProcess(role) => Ok(Job::DemoProcess(role)),
         Command::MallocWork(options) => Ok(Job::MallocWork(options)),
         Command::Manual(options) => Ok(Job::Manual(options)),

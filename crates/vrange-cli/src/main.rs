@@ -47,6 +47,8 @@ fn start(job: Job) -> Result<(), Failure> {
         Job::BenchRaw(options) => bench::raw::run(&options),
         Job::BenchMalloc(options) => bench::malloc::run(&options),
         Job::MallocWork(options) => bench::malloc::work(&options),
+        Job::BenchCache(options) => bench::cache::run(&options),
+        Job::CacheProcess(role) => bench::cache::work(&role),
         Job::Manual(options) => manual::run(&options),
     }
 }

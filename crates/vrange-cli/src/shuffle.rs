@@ -20,11 +20,21 @@ impl Shuffle {
 
     /// A number below `bound`, which must not be 0.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.mixed() >> 32).unwrap_or(usize::MAX) % bound
+    }
+
+    /// A number from 0 to below 1.
+    #[expect(clippy::cast_precision_loss, reason = "as many bits as fit")]
+    pub(crate) fn fraction(&mut self) -> f64 {
+        const BITS: u32 = f64::MANTISSA_DIGITS;
+        (self.mixed() >> (u64::BITS - BITS)) as f64 / (1_u64 << BITS) as f64
+    }
+
+    fn mixed(&mut self) -> u64 {
         self.state ^= self.state >> 12;
         self.state ^= self.state << 25;
         self.state ^= self.state >> 27;
-        let mixed = self.state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32;
-        usize::try_from(mixed).unwrap_or(usize::MAX) % bound
+        self.state.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
     /// Brings the items into an order without pattern (Fisher and Yates).

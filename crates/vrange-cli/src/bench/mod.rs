@@ -1,5 +1,6 @@
 //! Measurements, beside what one would do without the library.
 
+pub(crate) mod cache;
 pub(crate) mod malloc;
 mod mapping;
 mod memory;

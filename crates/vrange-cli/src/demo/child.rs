@@ -41,7 +41,7 @@ pub(crate) enum NoAnswer {
 impl From<NoAnswer> for Failure {
     fn from(no_answer: NoAnswer) -> Self {
         match no_answer {
-            NoAnswer::Killed => Self::run("a process of the demo was killed"),
+            NoAnswer::Killed => Self::run("a process that was started was killed"),
             NoAnswer::Failed(failure) => failure,
         }
     }
@@ -57,10 +57,23 @@ impl<'i> Child<'i> {
         join: Option<&Path>,
         interrupt: &'i Interrupt,
     ) -> Result<Self, Failure> {
+        Self::start_as(&["demo-process", role], role, join, interrupt)
+    }
+
+    /// The same with any arguments, behind which `--parent`, and perhaps `--join`, are put.
+    ///
+    /// # Errors
+    /// The process cannot be started, or a signal came.
+    pub(crate) fn start_as(
+        arguments: &[&str],
+        role: &'static str,
+        join: Option<&Path>,
+        interrupt: &'i Interrupt,
+    ) -> Result<Self, Failure> {
         interrupt.check()?;
         // The file that is running, even if it was replaced or removed since.
         let mut command = Command::new("/proc/self/exe");
-        command.args(["demo-process", role, "--parent", &std::process::id().to_string()]);
+        command.args(arguments).args(["--parent", &std::process::id().to_string()]);
         if let Some(join) = join {
             command.arg("--join").arg(join);
         }

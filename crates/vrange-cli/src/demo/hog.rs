@@ -33,7 +33,7 @@ pub(crate) fn run() -> Result<(), Failure> {
 
 /// Fresh anonymous memory.
 #[derive(Debug)]
-struct Memory {
+pub(crate) struct Memory {
     base: *mut u8,
     bytes: usize,
 }
@@ -41,7 +41,7 @@ struct Memory {
 impl Memory {
     /// Maps it, in small pages: huge pages are given only while they lie around unused, so a run with them would
     /// measure how the machine was used before.
-    fn map(bytes: u64) -> Option<Self> {
+    pub(crate) fn map(bytes: u64) -> Option<Self> {
         let bytes = usize::try_from(bytes).ok()?;
         // SAFETY: a new private mapping wherever the kernel likes; it cannot overlap memory in use.
         let base = unsafe {
@@ -54,7 +54,7 @@ impl Memory {
     }
 
     /// One store a page and nothing else: the harshest pace a process can set.
-    fn write_every_page(&self) {
+    pub(crate) fn write_every_page(&self) {
         for offset in (0..self.bytes).step_by(PAGE_BYTES) {
             // SAFETY: `offset` is inside the mapping, which is writable and known to nobody else.
             let page = unsafe { self.base.add(offset) };

@@ -11,10 +11,10 @@
 
 mod cache;
 mod cached;
-mod child;
+pub(crate) mod child;
 mod files;
-mod group;
-mod hog;
+pub(crate) mod group;
+pub(crate) mod hog;
 mod picture;
 mod progress;
 mod rank;
@@ -22,7 +22,7 @@ mod room;
 mod summary;
 mod verify;
 mod watch;
-mod wire;
+pub(crate) mod wire;
 
 use std::time::Duration;
 

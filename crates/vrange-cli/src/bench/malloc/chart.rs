@@ -51,7 +51,7 @@ struct Measure<'a> {
 }
 
 /// Fails before anything is measured if the picture could not be written.
-pub(super) fn check(file: &Path) -> Result<(), Failure> {
+pub(in crate::bench) fn check(file: &Path) -> Result<(), Failure> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if folder.is_dir() && !file.is_dir() {
         return Ok(());

@@ -5,7 +5,7 @@
 //! round, every other round backwards, and medians over the rounds are compared: what disturbs the machine disturbs all of them.
 
 mod block;
-mod chart;
+pub(in crate::bench) mod chart;
 mod child;
 mod launch;
 mod lazy;

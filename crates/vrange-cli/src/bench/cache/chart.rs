@@ -1,0 +1,202 @@
+//! The tenant's run as a picture: for each cache memory over time on the left, and hits in a second on the right.
+
+use std::fmt::Display;
+use std::fs;
+use std::path::Path;
+
+use plotters::backend::SVGBackend;
+use plotters::chart::ChartBuilder;
+use plotters::coord::Shift;
+use plotters::drawing::{DrawingArea, IntoDrawingArea as _};
+use plotters::element::{Rectangle, Text};
+use plotters::series::{AreaSeries, LineSeries};
+use plotters::style::{Color as _, IntoFont as _, RGBColor, TextStyle, WHITE};
+
+use super::tenant::{Guest, Plan, Runs, Scene, Tenants};
+use crate::failure::Failure;
+
+const WIDTH: u32 = 1120;
+const HEADER_HEIGHT: u32 = 112;
+const PANEL_HEIGHT: u32 = 210;
+const FONT: &str = "sans-serif";
+const INK: RGBColor = RGBColor(0x22, 0x22, 0x22);
+const PALE: RGBColor = RGBColor(0x77, 0x77, 0x77);
+const GRID: RGBColor = RGBColor(0xe4, 0xe4, 0xe4);
+/// Colours that people who see few colours can tell apart (Okabe and Ito).
+const TENANT: RGBColor = RGBColor(0xbb, 0xbb, 0xbb);
+const CACHE: RGBColor = RGBColor(0x00, 0x72, 0xb2);
+const HITS: RGBColor = RGBColor(0x00, 0x9e, 0x73);
+const MIB: f64 = 1_048_576.0;
+/// Hits are counted over so many samples, so that the line can be read.
+const SAMPLES: usize = 4;
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+/// Seconds, and what is there then.
+type Points = Vec<(f64, f64)>;
+
+/// A curve with its axis.
+struct Panel<'a> {
+    title: String,
+    axis: &'a str,
+    seconds: f64,
+    top: f64,
+    filled: Option<(Points, RGBColor)>,
+    line: (Points, RGBColor),
+}
+
+/// Draws the picture into a file. The first run of each cache is shown.
+pub(super) fn write(file: &Path, tenants: &Tenants, plan: &Plan) -> Result<(), Failure> {
+    let picture = draw(tenants, plan)?;
+    fs::write(file, picture).map_err(|error| Failure::io("writing", file.display(), &error))
+}
+
+fn draw(tenants: &Tenants, plan: &Plan) -> Result<String, Failure> {
+    let of_caches = |runs: &&Runs| matches!(runs.guest, Guest::Cache(_));
+    let shown: Vec<_> = tenants.runs.iter().filter(of_caches).collect();
+    let mut picture = String::new();
+    let rows = u32::try_from(shown.len()).unwrap_or(1).max(1);
+    {
+        let root = SVGBackend::with_string(&mut picture, (WIDTH, HEADER_HEIGHT + rows * PANEL_HEIGHT))
+            .into_drawing_area();
+        root.fill(&WHITE).map_err(failed)?;
+        let (header, panels) = root.split_vertically(HEADER_HEIGHT);
+        draw_header(&header, plan)?;
+        let highest =
+            shown.iter().filter_map(|runs| runs.scenes.first()).flat_map(hits).map(|(_, hits)| hits);
+        let highest = highest.fold(1.0, f64::max);
+        for (row, runs) in panels.split_evenly((shown.len().max(1), 1)).iter().zip(&shown) {
+            draw_row(row, runs, plan, highest)?;
+        }
+        root.present().map_err(failed)?;
+    }
+    Ok(picture)
+}
+
+fn draw_header(area: &Area<'_>, plan: &Plan) -> Result<(), Failure> {
+    let text = |text: &str, at: (i32, i32), size: u32, colour: RGBColor| {
+        area.draw(&Text::new(text.to_owned(), at, font(size, colour))).map_err(failed)
+    };
+    text("Caches beside a tenant that grows and shrinks", (24, 14), 22, INK)?;
+    text(&format!("vrange bench cache: {}", plan.describe()), (24, 46), 12, PALE)?;
+    let mut left = 24;
+    for (colour, label) in [(TENANT, "tenant"), (CACHE, "process with the cache"), (HITS, "hits in a second")]
+    {
+        let square = Rectangle::new([(left, 78), (left + 14, 92)], colour.filled());
+        area.draw(&square).map_err(failed)?;
+        text(label, (left + 20, 79), 13, INK)?;
+        left += 40 + 8 * i32::try_from(label.chars().count()).unwrap_or(0);
+    }
+    Ok(())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "the height of a curve")]
+fn draw_row(area: &Area<'_>, runs: &Runs, plan: &Plan, highest: f64) -> Result<(), Failure> {
+    let nothing = Scene::default();
+    let scene = runs.scenes.first().unwrap_or(&nothing);
+    let size = match runs.capacity_bytes {
+        Some(bytes) => format!("{} MiB, the most with which nobody is killed", bytes >> 20),
+        None => "no size given".to_owned(),
+    };
+    let memory: Points = scene
+        .samples
+        .iter()
+        .map(|sample| (since(scene, sample.at_ns), sample.resident_bytes as f64 / MIB))
+        .collect();
+    let seconds = memory.last().map_or(1.0, |(seconds, _)| *seconds).max(0.001);
+    let (left, right) = area.split_horizontally(WIDTH / 2);
+    let panels = [
+        Panel {
+            title: format!("{}: {size}", runs.guest.name()),
+            axis: "MiB",
+            seconds,
+            top: plan.limit_bytes as f64 / MIB,
+            filled: Some((tenant(scene, plan), TENANT)),
+            line: (memory, CACHE),
+        },
+        Panel {
+            title: match runs.hits_per_second() {
+                Some(rate) => format!("{rate:.0} hits in a second over all runs"),
+                None => "killed".to_owned(),
+            },
+            axis: "hits/s",
+            seconds,
+            top: highest * 1.05,
+            filled: None,
+            line: (hits(scene), HITS),
+        },
+    ];
+    for (area, panel) in [left, right].iter().zip(panels) {
+        draw_panel(area, panel)?;
+    }
+    Ok(())
+}
+
+fn draw_panel(area: &Area<'_>, panel: Panel<'_>) -> Result<(), Failure> {
+    let mut chart = ChartBuilder::on(area)
+        .margin(10)
+        .margin_right(20)
+        .y_label_area_size(58)
+        .x_label_area_size(32)
+        .caption(panel.title, font(14, INK))
+        .build_cartesian_2d(0.0..panel.seconds, 0.0..panel.top)
+        .map_err(failed)?;
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .y_labels(5)
+        .x_labels(8)
+        .y_label_formatter(&|value| format!("{value:.0}"))
+        .x_label_formatter(&|value| format!("{value:.0} s"))
+        .y_desc(panel.axis)
+        .label_style(font(12, INK))
+        .axis_desc_style(font(12, INK))
+        .light_line_style(WHITE)
+        .bold_line_style(GRID)
+        .axis_style(PALE)
+        .draw()
+        .map_err(failed)?;
+    if let Some((points, colour)) = panel.filled {
+        chart.draw_series(AreaSeries::new(points, 0.0, colour.mix(0.6))).map_err(failed)?;
+    }
+    let (points, colour) = panel.line;
+    chart.draw_series(LineSeries::new(points, colour.stroke_width(2))).map_err(failed)?;
+    Ok(())
+}
+
+/// What the tenant holds: corners, of which there are four in each growth.
+#[expect(clippy::cast_precision_loss, reason = "the height of a curve")]
+fn tenant(scene: &Scene, plan: &Plan) -> Points {
+    let (low, high) = (plan.low_bytes as f64 / MIB, plan.high_bytes as f64 / MIB);
+    let mut points = vec![(0.0, low)];
+    for growth in &scene.growths {
+        points.push((since(scene, growth.started_ns), low));
+        points.push((since(scene, growth.ended_ns), high));
+        points.push((since(scene, growth.shrunk_ns), high));
+        points.push((since(scene, growth.shrunk_ns), low));
+    }
+    points
+}
+
+/// Hits in a second, at the end of every few samples.
+#[expect(clippy::cast_precision_loss, reason = "the height of a curve")]
+fn hits(scene: &Scene) -> Points {
+    let rate = |samples: &[super::serve::Sample]| {
+        let (first, last) = (samples.first()?, samples.last()?);
+        let seconds = last.at_ns.checked_sub(first.at_ns).filter(|ns| *ns > 0)? as f64 / 1e9;
+        Some((since(scene, last.at_ns), (last.hits - first.hits) as f64 / seconds))
+    };
+    scene.samples.windows(SAMPLES + 1).step_by(SAMPLES).filter_map(rate).collect()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "seconds of a run")]
+fn since(scene: &Scene, at_ns: u64) -> f64 {
+    at_ns.saturating_sub(scene.started_ns) as f64 / 1e9
+}
+
+fn font(size: u32, colour: RGBColor) -> TextStyle<'static> {
+    (FONT, size).into_font().color(&colour)
+}
+
+fn failed(error: impl Display) -> Failure {
+    Failure::run(format!("drawing the chart: {error}"))
+}

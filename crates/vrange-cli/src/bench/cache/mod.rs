@@ -1,0 +1,156 @@
+//! `vrange bench cache`: this project's cache beside others, which need to be told how large they may get.
+//!
+//! Four parts, each in a file of its own: [`gets`] (how fast a hit is), [`hits`] (how often there is one, with as much memory as
+//! the others take), [`tenant`] (hits served beside a tenant that grows and shrinks) and `handback` (how fast memory is given up).
+//! The first runs here, with all caches in turns; of the others each run is in a process of its own ([`process`]).
+
+mod chart;
+mod gets;
+mod hits;
+mod kind;
+mod peer;
+mod peers;
+mod process;
+mod progress;
+mod row;
+mod serve;
+mod targets;
+mod tenant;
+mod text;
+mod trace;
+mod zipf;
+
+use std::time::Duration;
+
+use crate::bench::malloc::chart::check as check_svg;
+use crate::bench::targets as goals;
+use crate::command_line::CacheBenchOptions;
+use crate::demo::group::Home;
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+use crate::output;
+pub(crate) use process::{Role, run as work};
+use progress::Progress;
+use row::Row;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+
+/// How everything is measured.
+#[derive(Clone, Debug)]
+struct Plan {
+    gets: gets::Plan,
+    hits: hits::Plan,
+    tenant: tenant::Plan,
+}
+
+/// All that was found.
+#[derive(Debug)]
+struct Found {
+    gets: gets::Gets,
+    hits: Vec<hits::Row>,
+    /// Or why that could not be measured.
+    tenants: Result<tenant::Tenants, String>,
+}
+
+impl Plan {
+    fn full(rounds: u32) -> Self {
+        Self {
+            gets: gets::Plan { rounds, work: Duration::from_millis(200), data_bytes: 128 * MIB },
+            hits: hits::Plan {
+                budget_bytes: 128 * MIB,
+                values_bytes: vec![64, KIB, 64 * KIB],
+                keys_times: 10,
+                warm_up_times: 4,
+                reads_times: 2,
+                reads_min: 500_000,
+            },
+            tenant: tenant::Plan {
+                limit_bytes: 512 * MIB,
+                low_bytes: 50 * MIB,
+                high_bytes: 400 * MIB,
+                value_bytes: 64 * KIB,
+                data_bytes: 1024 * MIB,
+                miss: Duration::from_micros(100),
+                growths: 6,
+                stay: Duration::from_millis(2500),
+                rounds: 2,
+                trial_growths: 3,
+                trial_stay: Duration::from_millis(300),
+                step_bytes: 4 * MIB,
+            },
+        }
+    }
+
+    /// Shows that everything runs, not how fast.
+    fn quick() -> Self {
+        let full = Self::full(1);
+        Self {
+            gets: gets::Plan { rounds: 1, work: Duration::from_millis(5), data_bytes: 4 * MIB },
+            hits: hits::Plan {
+                budget_bytes: 16 * MIB,
+                values_bytes: vec![KIB],
+                warm_up_times: 3,
+                reads_times: 1,
+                reads_min: 1000,
+                ..full.hits
+            },
+            tenant: tenant::Plan {
+                limit_bytes: 128 * MIB,
+                low_bytes: 12 * MIB,
+                high_bytes: 80 * MIB,
+                data_bytes: 256 * MIB,
+                growths: 2,
+                stay: Duration::from_millis(200),
+                rounds: 1,
+                trial_growths: 1,
+                trial_stay: Duration::from_millis(20),
+                step_bytes: 8 * MIB,
+                ..full.tenant
+            },
+        }
+    }
+}
+
+/// Measures, and prints rows and whether the goals are reached.
+pub(crate) fn run(options: &CacheBenchOptions) -> Result<(), Failure> {
+    if let Some(file) = &options.svg {
+        check_svg(file)?;
+    }
+    let interrupt = Interrupt::listen()?;
+    let plan = if options.quick { Plan::quick() } else { Plan::full(options.rounds) };
+    let progress = Progress::new(options.json);
+    let found = measure(&plan, &interrupt, &progress)?;
+    drop(progress);
+    if let (Some(file), Ok(tenants)) = (&options.svg, &found.tenants) {
+        chart::write(file, tenants, &plan.tenant)?;
+    }
+    if options.json {
+        return output::json(&found.rows());
+    }
+    let targets = goals::text(&targets::all(&found));
+    output::text(&format!("{}{targets}", text::all(&found, &plan)))
+}
+
+fn measure(plan: &Plan, interrupt: &Interrupt, progress: &Progress) -> Result<Found, Failure> {
+    Ok(Found {
+        gets: gets::measure(plan.gets, interrupt, progress)?,
+        hits: hits::measure(&plan.hits, interrupt, progress)?,
+        tenants: match Home::find() {
+            Ok(home) => Ok(tenant::measure(&plan.tenant, &home, interrupt, progress)?),
+            Err(reason) => Err(format!("no memory cgroup can be made: {reason}")),
+        },
+    })
+}
+
+impl Found {
+    fn rows(&self) -> Vec<Row> {
+        let mut rows: Vec<_> = self.gets.rows().into_iter().map(Row::Get).collect();
+        rows.extend(self.hits.iter().cloned().map(Row::HitRate));
+        match &self.tenants {
+            Ok(tenants) => rows.extend(tenants.rows().into_iter().map(Row::Tenant)),
+            Err(reason) => rows.push(Row::NotMeasured { part: "tenant", reason: reason.clone() }),
+        }
+        rows
+    }
+}
