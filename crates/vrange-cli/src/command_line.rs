@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
-use crate::bench::cache::Role as CacheRole;
+use crate::bench::cache::{Part as CachePart, Role as CacheRole};
 use crate::bench::malloc::Workload;
 use crate::failure::Failure;
 use crate::{seconds, size};
@@ -281,13 +281,17 @@ pub(crate) struct CacheBenchOptions {
     /// (`ratio_to_fastest_peer`). `hit_rate`: `trace`, `value_bytes`, `hit_rate` (of 1), `entries`, `resident_bytes`, whether that is
     /// `budget_bytes` within 2 % (`is_at_budget`), `overhead_bytes` of an entry, and the `capacity_bytes` that led there. `tenant`:
     /// `hits_per_second`, that over the best other cache's (`ratio_to_best_peer`), `oom_kills`, the median time in which the tenant grew
-    /// (`growth_ns`), that over its time alone (`slowdown`), and `capacity_bytes`, null where no size was given. `not_measured`: `part`
-    /// and `reason`.
+    /// (`growth_ns`), that over its time alone (`slowdown`), and `capacity_bytes`, null where no size was given. `handback`:
+    /// `value_bytes`, `handback_ns`, `oom_kills`, and whether a run without the reclaimer ended in a kill (`control_is_killed`).
+    /// `not_measured`: `part` and `reason`.
     #[arg(long)]
     pub(crate) json: bool,
     /// Draw memory and hits beside the tenant over time into this file, too, as SVG.
     #[arg(long, value_name = "FILE")]
     pub(crate) svg: Option<PathBuf>,
+    /// Measure this part only; may be given more than once.
+    #[arg(long, value_name = "PART", value_enum)]
+    pub(crate) part: Vec<CachePart>,
     /// How often each cache is read from in each case of `get`.
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=999))]
     pub(crate) rounds: u32,
@@ -439,6 +443,9 @@ enum Bench {
     /// tenant: in a memory cgroup of 512 MiB a process grows from 50 to 400 MiB and shrinks again, every five seconds, while another one
     /// serves reads of 1 GiB of values of 64 KiB; a miss sleeps for 100 µs. Other caches get the largest size with which nobody is killed,
     /// which is searched for. This needs root, or a delegated cgroup v2.
+    ///
+    /// handback: of a cache of 320 MiB, in a memory cgroup that a hog has filled, 256 MiB are handed to the kernel by a reclaimer that is
+    /// woken up then; a second hog takes them. Only ours can do this. It needs what tenant needs.
     Cache(CacheBenchOptions),
 }
 

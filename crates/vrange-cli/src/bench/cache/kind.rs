@@ -4,13 +4,15 @@ use foyer_memory::{EvictionConfig, LfuConfig, LruConfig, S3FifoConfig};
 use serde::{Deserialize, Serialize};
 
 use super::peer::Peer;
-use super::peers::{Foyer, Moka, QuickCache};
+use super::peers::{Foyer, Moka, QuickCache, Vrange};
 use crate::failure::Failure;
 
 /// A cache, and where it has a choice, its policy of eviction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Kind {
+    /// This project's.
+    Vrange,
     /// moka: TinyLFU with a window.
     Moka,
     /// `quick_cache`: CLOCK-PRO with S3-FIFO's ideas.
@@ -32,12 +34,13 @@ pub(super) struct Size {
 
 impl Kind {
     /// All, ours first.
-    pub(super) const ALL: [Self; 5] =
-        [Self::Moka, Self::QuickCache, Self::FoyerLru, Self::FoyerLfu, Self::FoyerS3Fifo];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Vrange, Self::Moka, Self::QuickCache, Self::FoyerLru, Self::FoyerLfu, Self::FoyerS3Fifo];
 
     /// As it is written in rows.
     pub(super) fn name(self) -> &'static str {
         match self {
+            Self::Vrange => "vrange",
             Self::Moka => "moka",
             Self::QuickCache => "quick_cache",
             Self::FoyerLru => "foyer_lru",
@@ -48,13 +51,14 @@ impl Kind {
 
     /// Is it this project's?
     pub(super) fn is_ours(self) -> bool {
-        false
+        self == Self::Vrange
     }
 
     /// An empty one.
     pub(super) fn make(self, size: Size) -> Result<Box<dyn Peer>, Failure> {
         let capacity_bytes = size.capacity_bytes.unwrap_or(u64::MAX);
         Ok(match self {
+            Self::Vrange => Box::new(Vrange::new(size.capacity_bytes)?),
             Self::Moka => Box::new(Moka::new(capacity_bytes)),
             Self::QuickCache => Box::new(QuickCache::new(capacity_bytes, size.value_bytes)),
             Self::FoyerLru => foyer(capacity_bytes, LruConfig::default()),

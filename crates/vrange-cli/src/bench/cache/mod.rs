@@ -1,11 +1,12 @@
 //! `vrange bench cache`: this project's cache beside others, which need to be told how large they may get.
 //!
 //! Four parts, each in a file of its own: [`gets`] (how fast a hit is), [`hits`] (how often there is one, with as much memory as
-//! the others take), [`tenant`] (hits served beside a tenant that grows and shrinks) and `handback` (how fast memory is given up).
+//! the others take), [`tenant`] (hits served beside a tenant that grows and shrinks) and [`handback`] (how fast memory is given up).
 //! The first runs here, with all caches in turns; of the others each run is in a process of its own ([`process`]).
 
 mod chart;
 mod gets;
+mod handback;
 mod hits;
 mod kind;
 mod peer;
@@ -22,6 +23,8 @@ mod zipf;
 
 use std::time::Duration;
 
+use clap::ValueEnum;
+
 use crate::bench::malloc::chart::check as check_svg;
 use crate::bench::targets as goals;
 use crate::command_line::CacheBenchOptions;
@@ -35,6 +38,8 @@ use row::Row;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
+/// Why a part was not measured.
+const NOT_WANTED: &str = "not asked for";
 
 /// How everything is measured.
 #[derive(Clone, Debug)]
@@ -42,6 +47,20 @@ struct Plan {
     gets: gets::Plan,
     hits: hits::Plan,
     tenant: tenant::Plan,
+    handback: handback::Plan,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// How fast a hit is.
+    Get,
+    /// How often there is one, at equal memory.
+    HitRate,
+    /// Hits served beside a tenant that grows and shrinks.
+    Tenant,
+    /// How fast memory is handed back.
+    Handback,
 }
 
 /// All that was found.
@@ -51,6 +70,7 @@ struct Found {
     hits: Vec<hits::Row>,
     /// Or why that could not be measured.
     tenants: Result<tenant::Tenants, String>,
+    handbacks: Result<Vec<handback::Row>, String>,
 }
 
 impl Plan {
@@ -78,6 +98,14 @@ impl Plan {
                 trial_growths: 3,
                 trial_stay: Duration::from_millis(300),
                 step_bytes: 4 * MIB,
+            },
+            handback: handback::Plan {
+                limit_bytes: 512 * MIB,
+                cached_bytes: 320 * MIB,
+                handed_bytes: 256 * MIB,
+                left_bytes: 16 * MIB,
+                values_bytes: vec![KIB, 64 * KIB],
+                rounds: 9,
             },
         }
     }
@@ -108,6 +136,13 @@ impl Plan {
                 step_bytes: 8 * MIB,
                 ..full.tenant
             },
+            handback: handback::Plan {
+                limit_bytes: 128 * MIB,
+                cached_bytes: 72 * MIB,
+                handed_bytes: 48 * MIB,
+                rounds: 1,
+                ..full.handback
+            },
         }
     }
 }
@@ -120,7 +155,8 @@ pub(crate) fn run(options: &CacheBenchOptions) -> Result<(), Failure> {
     let interrupt = Interrupt::listen()?;
     let plan = if options.quick { Plan::quick() } else { Plan::full(options.rounds) };
     let progress = Progress::new(options.json);
-    let found = measure(&plan, &interrupt, &progress)?;
+    let is_wanted = |part| options.part.is_empty() || options.part.contains(&part);
+    let found = measure(&plan, is_wanted, &interrupt, &progress)?;
     drop(progress);
     if let (Some(file), Ok(tenants)) = (&options.svg, &found.tenants) {
         chart::write(file, tenants, &plan.tenant)?;
@@ -132,15 +168,41 @@ pub(crate) fn run(options: &CacheBenchOptions) -> Result<(), Failure> {
     output::text(&format!("{}{targets}", text::all(&found, &plan)))
 }
 
-fn measure(plan: &Plan, interrupt: &Interrupt, progress: &Progress) -> Result<Found, Failure> {
-    Ok(Found {
-        gets: gets::measure(plan.gets, interrupt, progress)?,
-        hits: hits::measure(&plan.hits, interrupt, progress)?,
-        tenants: match Home::find() {
-            Ok(home) => Ok(tenant::measure(&plan.tenant, &home, interrupt, progress)?),
-            Err(reason) => Err(format!("no memory cgroup can be made: {reason}")),
-        },
-    })
+fn measure(
+    plan: &Plan,
+    is_wanted: impl Fn(Part) -> bool,
+    interrupt: &Interrupt,
+    progress: &Progress,
+) -> Result<Found, Failure> {
+    let mut found = Found {
+        gets: gets::Gets::default(),
+        hits: Vec::new(),
+        tenants: Err(NOT_WANTED.to_owned()),
+        handbacks: Err(NOT_WANTED.to_owned()),
+    };
+    if is_wanted(Part::Get) {
+        found.gets = gets::measure(plan.gets, interrupt, progress)?;
+    }
+    if is_wanted(Part::HitRate) {
+        found.hits = hits::measure(&plan.hits, interrupt, progress)?;
+    }
+    if !is_wanted(Part::Tenant) && !is_wanted(Part::Handback) {
+        return Ok(found);
+    }
+    let home = Home::find().map_err(|reason| format!("no memory cgroup can be made: {reason}"));
+    if is_wanted(Part::Tenant) {
+        found.tenants = match &home {
+            Ok(home) => Ok(tenant::measure(&plan.tenant, home, interrupt, progress)?),
+            Err(reason) => Err(reason.clone()),
+        };
+    }
+    if is_wanted(Part::Handback) {
+        found.handbacks = match &home {
+            Ok(home) => Ok(handback::measure(&plan.handback, home, interrupt, progress)?),
+            Err(reason) => Err(reason.clone()),
+        };
+    }
+    Ok(found)
 }
 
 impl Found {
@@ -150,6 +212,10 @@ impl Found {
         match &self.tenants {
             Ok(tenants) => rows.extend(tenants.rows().into_iter().map(Row::Tenant)),
             Err(reason) => rows.push(Row::NotMeasured { part: "tenant", reason: reason.clone() }),
+        }
+        match &self.handbacks {
+            Ok(handbacks) => rows.extend(handbacks.iter().cloned().map(Row::Handback)),
+            Err(reason) => rows.push(Row::NotMeasured { part: "handback", reason: reason.clone() }),
         }
         rows
     }

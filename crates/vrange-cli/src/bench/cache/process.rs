@@ -6,7 +6,7 @@ use std::path::Path;
 use clap::Subcommand;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{hits, serve, tenant};
+use super::{handback, hits, serve, tenant};
 use crate::command_line::ProcessOptions;
 use crate::demo::child::{self, Child};
 use crate::demo::wire;
@@ -22,17 +22,21 @@ pub(crate) enum Role {
     Serve(ProcessOptions),
     /// Grows and shrinks.
     Tenant(ProcessOptions),
+    /// Fills a cache, and hands it back.
+    Handback(ProcessOptions),
 }
 
 /// Does what the role says, and answers the parent in lines of JSON. A failure is told on standard error.
 pub(crate) fn run(role: &Role) -> Result<(), Failure> {
-    let (options, work): (_, fn(&mut Link) -> Result<(), Failure>) = match role {
-        Role::Hits(options) => (options, hits::work),
-        Role::Serve(options) => (options, serve::work),
-        Role::Tenant(options) => (options, tenant::work),
-    };
+    let (Role::Hits(options) | Role::Serve(options) | Role::Tenant(options) | Role::Handback(options)) = role;
     child::settle(options)?;
-    work(&mut Link::new())
+    let mut link = Link::new();
+    match role {
+        Role::Hits(_) => hits::work(&mut link),
+        Role::Serve(_) => serve::work(&mut link),
+        Role::Tenant(_) => tenant::work(&mut link),
+        Role::Handback(_) => handback::work(&mut link),
+    }
 }
 
 /// Starts a process. With `join`, it enters that cgroup before anything else.

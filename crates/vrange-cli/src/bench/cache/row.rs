@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{gets, hits, tenant};
+use super::{gets, handback, hits, tenant};
 
 /// One figure or a few, of one cache.
 #[derive(Debug, Serialize)]
@@ -11,6 +11,7 @@ pub(super) enum Row {
     Get(gets::Row),
     HitRate(hits::Row),
     Tenant(tenant::Row),
+    Handback(handback::Row),
     /// A part that this machine cannot do.
     NotMeasured {
         part: &'static str,

@@ -1,11 +1,12 @@
 //! The goals of this project's cache.
 
 use super::gets::{Case, Gets};
-use super::hits;
 use super::kind::Kind;
 use super::tenant::{Guest, Other, Tenants};
 use super::trace::Trace;
 use super::{Found, peer::Look};
+use super::{handback, hits};
+use crate::bench::table::human_ns;
 use crate::bench::targets::Target;
 use crate::size::human;
 
@@ -19,6 +20,7 @@ pub(super) fn all(found: &Found) -> Vec<Target> {
     let mut targets = gets(&found.gets);
     targets.extend(hit_rates(&found.hits));
     targets.extend(tenant(found.tenants.as_ref().ok()));
+    targets.push(handback(found.handbacks.as_deref().ok()));
     targets
 }
 
@@ -128,4 +130,22 @@ fn tenant(tenants: Option<&Tenants>) -> [Target; 3] {
             reached: slowdown.map(|times| times <= 1.1),
         },
     ]
+}
+
+/// Of several sizes of values the worst counts.
+fn handback(rows: Option<&[handback::Row]>) -> Target {
+    const GOAL_NS: f64 = 10e6;
+    let rows = rows.unwrap_or_default();
+    let worst = rows.iter().max_by(|left, right| left.handback_ns.total_cmp(&right.handback_ns));
+    // Without a kill in the control run nobody needed what was handed back.
+    let is_real = rows.iter().all(|row| row.oom_kills == 0 && row.control_is_killed);
+    Target {
+        what: "256 MiB handed back",
+        goal: "under 10 ms".to_owned(),
+        found: worst.map_or("not measured".to_owned(), |row| {
+            let doubt = if is_real { "" } else { ", but somebody was killed, or nobody in the control" };
+            format!("{}, values of {}{doubt}", human_ns(row.handback_ns), human(row.value_bytes))
+        }),
+        reached: worst.map(|row| is_real && row.handback_ns < GOAL_NS),
+    }
 }

@@ -3,12 +3,12 @@
 use std::fmt::Write as _;
 
 use super::gets::{Case, Gets};
-use super::hits;
 use super::kind::Kind;
 use super::peer::Look;
 use super::tenant::Tenants;
 use super::trace::Trace;
 use super::{Found, Plan};
+use super::{handback, hits};
 use crate::bench::table::human_ns;
 use crate::size::human;
 
@@ -21,6 +21,7 @@ pub(super) fn all(found: &Found, plan: &Plan) -> String {
         Ok(tenants) => text += &tenant(tenants),
         Err(reason) => text += &format!("  not measured: {reason}\n\n"),
     }
+    text += &handback(found.handbacks.as_deref(), plan);
     text
 }
 
@@ -115,6 +116,31 @@ fn tenant(tenants: &Tenants) -> String {
             or_dash(tenants.slowdown(runs.guest).map(|times| format!("{times:.2}"))),
             runs.oom_kills(),
         );
+    }
+    text.push('\n');
+    text
+}
+
+fn handback(rows: Result<&[handback::Row], &String>, plan: &Plan) -> String {
+    let mut text = format!(
+        "from the reclaimer's waking to {} handed back, of {} cached\n",
+        human(plan.handback.handed_bytes),
+        human(plan.handback.cached_bytes)
+    );
+    match rows {
+        Ok(rows) => {
+            for row in rows {
+                let control = if row.control_is_killed { "a kill" } else { "NO kill" };
+                let _ = writeln!(
+                    text,
+                    "  values of {:<9}{:>10}   OOM kills {}, without the reclaimer {control}",
+                    size(row.value_bytes),
+                    human_ns(row.handback_ns),
+                    row.oom_kills,
+                );
+            }
+        }
+        Err(reason) => text += &format!("  not measured: {reason}\n"),
     }
     text.push('\n');
     text

@@ -13,6 +13,7 @@ pub(crate) struct Foyer {
 }
 
 impl Foyer {
+    #[expect(clippy::borrowed_box, reason = "what weighs is given the value as it is kept")]
     pub(crate) fn new(capacity_bytes: u64, policy: EvictionConfig) -> Self {
         let capacity = usize::try_from(capacity_bytes).unwrap_or(usize::MAX);
         let cache = Cache::builder(capacity)
