@@ -282,7 +282,7 @@ pub(crate) struct CacheBenchOptions {
     /// `budget_bytes` within 2 % (`is_at_budget`), `overhead_bytes` of an entry, and the `capacity_bytes` that led there. `tenant`:
     /// `hits_per_second`, that over the best other cache's (`ratio_to_best_peer`), `oom_kills`, the median time in which the tenant grew
     /// (`growth_ns`), that over its time alone (`slowdown`), and `capacity_bytes`, null where no size was given. `handback`:
-    /// `value_bytes`, `handback_ns`, `oom_kills`, and whether a run without the reclaimer ended in a kill (`control_is_killed`).
+    /// `value_bytes`, `handback_ns`, `huge_bytes` (of what was cached), `oom_kills`, and whether a run without the reclaimer ended in a kill (`control_is_killed`).
     /// `not_measured`: `part` and `reason`.
     #[arg(long)]
     pub(crate) json: bool,

@@ -17,6 +17,11 @@ pub(super) fn resident_bytes() -> Result<u64, Failure> {
     figure(ROLLUP, "Rss:")
 }
 
+/// Anonymous memory that lies in huge pages.
+pub(super) fn huge_bytes() -> Result<u64, Failure> {
+    figure(ROLLUP, "AnonHugePages:")
+}
+
 /// The most that was in use at any time. Nobody adds this one up, so it may be some pages short.
 pub(super) fn peak_bytes() -> Result<u64, Failure> {
     figure(STATUS, "VmHWM:")

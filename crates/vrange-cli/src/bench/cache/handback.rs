@@ -16,6 +16,7 @@ use super::peers::Vrange;
 use super::process::{self, Link};
 use super::progress::Progress;
 use super::row::median;
+use crate::bench::memory;
 use crate::bench::table::significant;
 use crate::demo::child::{Child, NoAnswer};
 use crate::demo::group::{Home, MemoryGroup};
@@ -54,7 +55,7 @@ struct Fill {
 enum Signal {
     Filled,
     WakeUp,
-    HandedBack { took: Duration, bytes: u64 },
+    HandedBack { took: Duration, bytes: u64, huge_bytes: u64 },
 }
 
 /// Values of one size.
@@ -66,6 +67,8 @@ pub(super) struct Row {
     runs: usize,
     /// Median from the reclaimer's waking to the end of the step with which that much was handed back.
     pub(super) handback_ns: f64,
+    /// Of the process with the cache, what lay in huge pages before: the median. The kernel takes a huge page in one piece.
+    pub(super) huge_bytes: u64,
     /// In all runs.
     pub(super) oom_kills: u64,
     /// Whether the run without the reclaimer ended in a kill, which shows that the others were spared one.
@@ -75,6 +78,7 @@ pub(super) struct Row {
 /// What came of one run.
 struct Outcome {
     took: Option<Duration>,
+    huge_bytes: u64,
     oom_kills: u64,
 }
 
@@ -91,19 +95,22 @@ pub(super) fn measure(
         progress.phase(&format!("handing back, values of {value_bytes} bytes"), rounds + 1);
         let control = run(plan, *value_bytes, false, home, interrupt)?;
         progress.step();
-        let (mut times_ns, mut oom_kills) = (Vec::new(), 0);
+        let (mut times_ns, mut huge_bytes, mut oom_kills) = (Vec::new(), Vec::new(), 0);
         for _ in 0..rounds {
             let outcome = run(plan, *value_bytes, true, home, interrupt)?;
             times_ns.extend(outcome.took.map(|took| took.as_secs_f64() * 1e9));
+            huge_bytes.push(outcome.huge_bytes);
             oom_kills += outcome.oom_kills;
             progress.step();
         }
+        huge_bytes.sort_unstable();
         rows.push(Row {
             value_bytes: *value_bytes,
             cached_bytes: plan.cached_bytes,
             handed_bytes: plan.handed_bytes,
             runs: rounds,
             handback_ns: median(&times_ns).map(significant).unwrap_or_default(),
+            huge_bytes: huge_bytes.get(huge_bytes.len() / 2).copied().unwrap_or_default(),
             oom_kills,
             control_is_killed: control.oom_kills > 0,
         });
@@ -119,7 +126,7 @@ fn run(
     interrupt: &Interrupt,
 ) -> Result<Outcome, Failure> {
     let group = home.make("handback", plan.limit_bytes)?;
-    let mut outcome = Outcome { took: None, oom_kills: 0 };
+    let mut outcome = Outcome { took: None, huge_bytes: 0, oom_kills: 0 };
     match play(plan, value_bytes, is_woken, &group, interrupt, &mut outcome) {
         Ok(()) | Err(NoAnswer::Killed) => {}
         Err(NoAnswer::Failed(failure)) => return Err(failure),
@@ -150,12 +157,15 @@ fn play(
     demand(&mut first, free_bytes.saturating_sub(plan.left_bytes))?;
     if is_woken {
         cache.send(&Signal::WakeUp)?;
-        let Signal::HandedBack { took, bytes } = cache.receive()? else { return Err(out_of_turn()) };
+        let Signal::HandedBack { took, bytes, huge_bytes } = cache.receive()? else {
+            return Err(out_of_turn());
+        };
         if bytes < handed_bytes {
             let failure = format!("of {handed_bytes} bytes the reclaimer handed back {bytes}");
             return Err(NoAnswer::Failed(Failure::run(failure)));
         }
         outcome.took = Some(took);
+        outcome.huge_bytes = huge_bytes;
     }
     demand(&mut second, handed_bytes)?;
     for hog in [first, second] {
@@ -189,6 +199,7 @@ pub(super) fn work(link: &mut Link) -> Result<(), Failure> {
     link.answer(&Signal::Filled)?;
     // Without a word the reclaimer sleeps on.
     let Some(Signal::WakeUp) = link.receive()? else { return Ok(()) };
+    let huge_bytes = memory::huge_bytes()?;
     let woke_up = Instant::now();
     let (mut bytes, mut steps) = (0, 0);
     while bytes < fill.handed_bytes && steps < STEPS_MAX {
@@ -196,7 +207,7 @@ pub(super) fn work(link: &mut Link) -> Result<(), Failure> {
         bytes += step.offered_bytes + step.released_bytes;
         steps += 1;
     }
-    link.answer(&Signal::HandedBack { took: woke_up.elapsed(), bytes })?;
+    link.answer(&Signal::HandedBack { took: woke_up.elapsed(), bytes, huge_bytes })?;
     // The cache stays until the parent has seen what it wants to see.
     let _: Option<Signal> = link.receive()?;
     Ok(())

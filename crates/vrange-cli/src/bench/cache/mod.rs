@@ -21,11 +21,13 @@ mod text;
 mod trace;
 mod zipf;
 
+use std::num::NonZero;
 use std::time::Duration;
 
 use clap::ValueEnum;
 
 use crate::bench::malloc::chart::check as check_svg;
+use crate::bench::malloc::machine::Machine;
 use crate::bench::targets as goals;
 use crate::command_line::CacheBenchOptions;
 use crate::demo::group::Home;
@@ -92,9 +94,9 @@ impl Plan {
                 value_bytes: 64 * KIB,
                 data_bytes: 1024 * MIB,
                 miss: Duration::from_micros(100),
-                growths: 6,
+                growths: 3,
                 stay: Duration::from_millis(2500),
-                rounds: 2,
+                rounds: 4,
                 trial_growths: 3,
                 trial_stay: Duration::from_millis(300),
                 step_bytes: 4 * MIB,
@@ -156,6 +158,7 @@ pub(crate) fn run(options: &CacheBenchOptions) -> Result<(), Failure> {
     let plan = if options.quick { Plan::quick() } else { Plan::full(options.rounds) };
     let progress = Progress::new(options.json);
     let is_wanted = |part| options.part.is_empty() || options.part.contains(&part);
+    let load_before = load_average();
     let found = measure(&plan, is_wanted, &interrupt, &progress)?;
     drop(progress);
     if let (Some(file), Ok(tenants)) = (&options.svg, &found.tenants) {
@@ -164,8 +167,16 @@ pub(crate) fn run(options: &CacheBenchOptions) -> Result<(), Failure> {
     if options.json {
         return output::json(&found.rows());
     }
+    let machine = Machine::look(std::thread::available_parallelism().map_or(1, NonZero::get)).describe();
+    let load = format!("load average {load_before} before, {} after", load_average());
     let targets = goals::text(&targets::all(&found));
-    output::text(&format!("{}{targets}", text::all(&found, &plan)))
+    output::text(&format!("{machine}; {load}\n\n{}{targets}", text::all(&found, &plan)))
+}
+
+/// Of the last minute; what disturbs a measurement that the machine is not left alone for.
+fn load_average() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().next().unwrap_or("unknown").to_owned()
 }
 
 fn measure(

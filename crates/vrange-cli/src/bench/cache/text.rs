@@ -133,9 +133,10 @@ fn handback(rows: Result<&[handback::Row], &String>, plan: &Plan) -> String {
                 let control = if row.control_is_killed { "a kill" } else { "NO kill" };
                 let _ = writeln!(
                     text,
-                    "  values of {:<9}{:>10}   OOM kills {}, without the reclaimer {control}",
+                    "  values of {:<9}{:>10}   {} in huge pages; OOM kills {}, without the reclaimer {control}",
                     size(row.value_bytes),
                     human_ns(row.handback_ns),
+                    human(row.huge_bytes),
                     row.oom_kills,
                 );
             }

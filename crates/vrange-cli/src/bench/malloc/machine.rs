@@ -6,7 +6,7 @@ const THP: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
 
 /// The machine that is measured on.
 #[derive(Debug)]
-pub(super) struct Machine {
+pub(in crate::bench) struct Machine {
     processors: usize,
     kernel: String,
     /// Who gets huge pages.
@@ -14,14 +14,14 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    pub(super) fn look(processors: usize) -> Self {
+    pub(in crate::bench) fn look(processors: usize) -> Self {
         let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
         let huge_pages = fs::read_to_string(THP).ok().and_then(|text| chosen(&text).map(str::to_owned));
         Self { processors, kernel, huge_pages: huge_pages.unwrap_or("none".to_owned()) }
     }
 
     /// One line.
-    pub(super) fn describe(&self) -> String {
+    pub(in crate::bench) fn describe(&self) -> String {
         let processors = if self.processors == 1 { "processor" } else { "processors" };
         format!(
             "{} {processors}, Linux {}, transparent huge pages: {}",

@@ -10,7 +10,7 @@ mod child;
 mod launch;
 mod lazy;
 mod load;
-mod machine;
+pub(in crate::bench) mod machine;
 mod process;
 mod progress;
 mod results;
