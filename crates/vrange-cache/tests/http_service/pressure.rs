@@ -150,9 +150,9 @@ fn beside_a_program_that_needs_memory_the_service_lives_and_keeps_what_it_can() 
     let squeezed = squeezed.expect("an answer");
     println!("full {full}\nsqueezed {squeezed}");
     assert_eq!(group.oom_kills(), 0);
-    assert!(held(&squeezed) < GROUP_BYTES - HOG_BYTES, "it has given memory back: {squeezed}");
-    let gone = |stats: &str| count(stats, "purged") + count(stats, "evicted");
-    assert!(gone(&squeezed) > gone(&full), "{squeezed} after {full}");
+    // Which entries are gone is noticed when somebody asks for them; how much memory is, at once.
+    let kept_bytes_max = held(&full).min(GROUP_BYTES - HOG_BYTES);
+    assert!(held(&squeezed) < kept_bytes_max, "it has given memory back: {squeezed} after {full}");
     assert!(count(&squeezed, "hits") > count(&full, "hits"), "{squeezed} after {full}");
 
     // The other program has ended: what is asked for from now on is kept.
