@@ -99,9 +99,61 @@ const LAYERS: &[Layer] = &[
     Layer {
         folder: "crates/vrange/src/",
         except: "",
-        forbidden: &["vrange_cli"],
+        forbidden: &["vrange_cli", "vrange_cache"],
         except_tests: false,
-        reason: "the library does not know its command",
+        reason: "the library does not know its command, nor what is built on it",
+    },
+    Layer {
+        folder: "crates/vrange-cache/src/",
+        except: "",
+        forbidden: &[
+            "vrange_os",
+            "vrange_allocator",
+            "vrange_cli",
+            "vrange_malloc",
+            "vrange_model",
+            "vrange_preload",
+            "vrange_testing",
+        ],
+        except_tests: false,
+        reason: "the cache is a program of `vrange`'s and knows nothing else of the workspace",
+    },
+    Layer {
+        folder: "crates/vrange-cache/src/",
+        except: "crates/vrange-cache/src/sync.rs",
+        forbidden: &["std::sync::atomic", "core::sync::atomic", "std::thread"],
+        except_tests: true,
+        reason: "import atomics through `crate::sync`, so that loom can stand in for them",
+    },
+    Layer {
+        folder: "crates/vrange-cache/src/log/",
+        except: "",
+        forbidden: &["crate::policy", "crate::inner", "crate::cache", "crate::entry", "crate::index::item"],
+        except_tests: false,
+        reason: "the log stores bytes; which of them stay, and who looks for them, is decided above it",
+    },
+    Layer {
+        folder: "crates/vrange-cache/src/index/",
+        except: "",
+        forbidden: &[
+            "crate::policy",
+            "crate::inner",
+            "crate::cache",
+            "crate::entry",
+            "crate::log::segment",
+            "crate::log::turn",
+            "crate::log::roster",
+            "crate::log::Store",
+        ],
+        except_tests: false,
+        reason: "the index knows where values are, not how they are stored nor which of them stay",
+    },
+    Layer {
+        folder: "crates/vrange-cache/src/adapters/",
+        except: "",
+        forbidden: &["crate::policy", "crate::inner", "crate::log", "crate::index"],
+        except_tests: false,
+        reason: "an adapter uses the cache as any program does",
     },
 ];
 
@@ -193,6 +245,18 @@ mod tests {
         assert_eq!(count("crates/vrange-model/src/machine.rs", "use std::time::Instant;\n"), 1);
         assert_eq!(count("crates/vrange-model/tests/properties.rs", "use std::time::Instant;\n"), 0);
         assert_eq!(count("crates/vrange-model/tests/properties.rs", "use vrange_model::Machine;\n"), 0);
+    }
+
+    #[test]
+    fn the_cache_is_joined_in_one_place() {
+        let count = |file: &str, text| count(&format!("crates/vrange-cache/src/{file}"), text);
+        assert_eq!(count("log/segment.rs", "use crate::policy::Policy;\n"), 1);
+        assert_eq!(count("log/segment.rs", "use crate::index::place::Place;\n"), 0);
+        assert_eq!(count("index/item.rs", "use crate::log::segment::Segment;\n"), 1);
+        assert_eq!(count("index/item.rs", "use crate::log::large::Large;\n"), 0);
+        assert_eq!(count("adapters/http_cache.rs", "use crate::inner::Inner;\n"), 1);
+        assert_eq!(count("inner.rs", "use crate::policy::Policy;\nuse crate::log::Store;\n"), 0);
+        assert_eq!(count("inner.rs", "use vrange_os::Span;\nuse std::sync::atomic::AtomicU8;\n"), 2);
     }
 
     #[test]
