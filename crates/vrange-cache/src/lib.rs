@@ -1,6 +1,14 @@
 //! A cache with no size to choose.
 #![doc = include_str!("../docs/overview.md")]
 
+#[doc = include_str!("../docs/behaviour.md")]
+pub mod behaviour {}
+
+/// Keeps the README's examples true.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 #[cfg(feature = "http-cache")]
 pub mod adapters;
 mod builder;
