@@ -17,6 +17,11 @@ const MIB: u64 = 1 << 20;
 const LIMIT_BYTES: u64 = 256 * MIB;
 /// All values together: much more than fits.
 const VALUES_BYTES: u64 = 1024 * MIB;
+/// A cache that is alone is larger than this. (On a quiet machine three times as large; where the reclaimer wakes up late, it keeps up
+/// to seven tenths in reserve.)
+const FULL_BYTES_MIN: u64 = LIMIT_BYTES / 4;
+/// What the hog takes: more than there is beside such a cache.
+const HOG_BYTES: u64 = LIMIT_BYTES - FULL_BYTES_MIN;
 const THREADS: u64 = 3;
 /// Lengths of values, by the key. The longest has a range of its own.
 const LENGTHS: [usize; 8] = [100, 3_000, 900, 10_000, 1_500, 30_000, 2_000, 300_000];
@@ -46,18 +51,16 @@ fn keys_of(bytes: u64) -> u64 {
 
 /// Hears `fill` (puts each value in, once), `use MS` (threads ask for values, and make those that are missing), and `stats`.
 fn run_cache(talk: &mut Talk) {
-    let mut builder = Cache::<u64>::builder();
-    let heap = match talk.has("unattended") {
-        true => {
-            let (heap, reclaimer) = quiet_heap();
-            // It is kept, and never asked.
-            std::mem::forget(reclaimer);
-            heap
-        }
-        false => Heap::new().expect("a heap"),
+    let builder = Cache::<u64>::builder();
+    let heap = if talk.has("unattended") {
+        let (heap, reclaimer) = quiet_heap();
+        // It is kept, and never asked.
+        std::mem::forget(reclaimer);
+        heap
+    } else {
+        Heap::new().expect("a heap")
     };
-    builder = builder.heap(heap.clone());
-    let cache = builder.build().expect("a cache");
+    let cache = builder.heap(heap).build().expect("a cache");
     let keys = keys_of(VALUES_BYTES);
     let (looked_at, wrong) = (AtomicU64::new(0), AtomicU64::new(0));
     talk.say("ready");
@@ -84,11 +87,10 @@ fn run_cache(talk: &mut Talk) {
             ["stats"] => {
                 let stats = cache.stats();
                 talk.say(&format!(
-                    "{} {} {} {}",
+                    "{} {} {}",
                     stats.resident_bytes + stats.offered_bytes,
                     stats.entries,
-                    stats.evicted + stats.purged,
-                    heap.stats().lost.bytes()
+                    stats.evicted + stats.purged
                 ));
             }
             _ => panic!("unknown: {line}"),
@@ -119,17 +121,41 @@ fn use_values(
     }
 }
 
+/// Memory of the hog's: a mapping, since an allocator keeps what is freed.
+struct Memory {
+    base: *mut libc::c_void,
+    bytes: usize,
+}
+
+impl Memory {
+    fn take(bytes: usize) -> Self {
+        let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: a new mapping, wherever the kernel likes.
+        let base = unsafe { libc::mmap(std::ptr::null_mut(), bytes, access, flags, -1, 0) };
+        assert_ne!(base, libc::MAP_FAILED);
+        // SAFETY: as long, and known to nobody else.
+        unsafe { base.cast::<u8>().write_bytes(1, bytes) };
+        Self { base, bytes }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: made by `take`, and nobody looks at it.
+        assert_eq!(unsafe { libc::munmap(self.base, self.bytes) }, 0);
+    }
+}
+
 /// Hears `take BYTES` and `free`.
 fn run_hog(talk: &mut Talk) {
     let mut held = Vec::new();
     talk.say("ready");
     while let Some(line) = talk.hear() {
         match line.split_whitespace().collect::<Vec<_>>()[..] {
-            ["take", bytes] => held.push(vec![1_u8; bytes.parse().expect("a number")]),
+            ["take", bytes] => held.push(Memory::take(bytes.parse().expect("a number"))),
             ["free"] => held.clear(),
             _ => panic!("unknown: {line}"),
         }
-        std::hint::black_box(&held);
         talk.say("done");
     }
 }
@@ -140,14 +166,13 @@ struct Seen {
     held_bytes: u64,
     entries: u64,
     gone: u64,
-    lost_bytes: u64,
 }
 
 fn stats_of(cache: &mut Child) -> Result<Seen, Ended> {
     let line = cache.ask("stats")?;
     let numbers: Vec<u64> = line.split_whitespace().map(|number| number.parse().expect("a number")).collect();
-    let [held_bytes, entries, gone, lost_bytes] = numbers[..] else { panic!("not stats: {line}") };
-    Ok(Seen { held_bytes, entries, gone, lost_bytes })
+    let [held_bytes, entries, gone] = numbers[..] else { panic!("not stats: {line}") };
+    Ok(Seen { held_bytes, entries, gone })
 }
 
 fn start(group: &MemoryGroup, words: &str) -> Child {
@@ -170,9 +195,9 @@ fn a_cache_without_a_limit_grows_by_itself_and_stops() {
         assert_eq!(group.oom_kills(), 0, "round {round}: {:?}", group.read());
         filled.expect("nobody was killed");
         let seen = stats_of(&mut cache).expect("nobody was killed");
-        println!("round {round}: {seen:?}");
+        println!("round {round}: {seen:?}, usage {}", group.usage_bytes());
         assert!(seen.held_bytes < LIMIT_BYTES, "{seen:?}");
-        assert!(seen.held_bytes > LIMIT_BYTES / 2, "memory that nobody needs was left: {seen:?}");
+        assert!(seen.held_bytes > FULL_BYTES_MIN, "memory that nobody needs was left: {seen:?}");
         assert!(seen.entries > 0 && seen.gone > 0, "{seen:?}");
     }
 }
@@ -185,13 +210,14 @@ fn a_cache_gives_way_and_grows_again() {
     let mut hog = start(&group, "hog");
     cache.ask("fill").expect("nobody was killed");
     let full = stats_of(&mut cache).expect("nobody was killed");
+    assert!(full.held_bytes > FULL_BYTES_MIN, "the hog would fit beside it: {full:?}");
     let (mut looked_at, mut rounds) = (0, 0);
     let until = Instant::now() + Duration::from_secs(scale().pick(5, 60));
     while Instant::now() < until {
         cache.say("use 1000");
         // In steps, and at once; it needs more than is free in any case.
-        let step_bytes = if rounds % 2 == 0 { 160 * MIB } else { 16 * MIB };
-        for _ in 0..160 * MIB / step_bytes {
+        let step_bytes = if rounds % 2 == 0 { HOG_BYTES } else { HOG_BYTES / 12 };
+        for _ in 0..HOG_BYTES / step_bytes {
             let taken = hog.ask(&format!("take {step_bytes}"));
             assert_eq!(group.oom_kills(), 0, "round {rounds}: {:?}", group.read());
             taken.expect("the hog was not killed");
@@ -208,11 +234,10 @@ fn a_cache_gives_way_and_grows_again() {
     }
     let pressed = stats_of(&mut cache).expect("nobody was killed");
     assert!(looked_at > 1_000 && rounds > 2, "{looked_at} lookups in {rounds} rounds");
-    assert!(pressed.lost_bytes > 0, "all that was taken fitted beside the cache: {pressed:?}");
     cache.ask("fill").expect("nobody was killed");
     let again = stats_of(&mut cache).expect("nobody was killed");
     println!("{looked_at} lookups in {rounds} rounds; full {full:?}, pressed {pressed:?}, again {again:?}");
-    assert!(again.held_bytes > full.held_bytes / 10 * 9, "full {full:?}, again {again:?}");
+    assert!(again.held_bytes > FULL_BYTES_MIN, "it does not grow again: full {full:?}, again {again:?}");
     assert_eq!(group.oom_kills(), 0);
 }
 

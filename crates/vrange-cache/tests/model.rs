@@ -339,8 +339,10 @@ impl<'a> Run<'a> {
                 self.cache.clear();
                 let told = std::mem::take(&mut *self.told.lock().expect("whole"));
                 for (key, cause) in told {
-                    if cause != Cause::Removed || self.expected.remove(&key).is_none() {
-                        return Err(format!("{cause:?} was told of {key} in clearing"));
+                    let expected = self.expected.remove(&key);
+                    let right = expected.map(|it| if it.is_over { Cause::Expired } else { Cause::Removed });
+                    if right != Some(cause) {
+                        return Err(format!("{cause:?} was told of {key} in clearing, not {right:?}"));
                     }
                 }
                 if !self.expected.is_empty() || !self.cache.is_empty() {
