@@ -83,8 +83,8 @@ impl Plan {
                 budget_bytes: 128 * MIB,
                 values_bytes: vec![64, KIB, 64 * KIB],
                 keys_times: 10,
-                warm_up_times: 4,
-                reads_times: 2,
+                warm_up_times: 2,
+                reads_times: 1,
                 reads_min: 500_000,
             },
             tenant: tenant::Plan {
