@@ -163,7 +163,7 @@ fn work(subject: &Subject<'_>, round: u64, thread: u64) -> Vec<(u64, Event)> {
     let mut events = Vec::with_capacity(2 * STEPS);
     for step in 0..STEPS as u64 {
         let key = first_key(round) + random.below(KEYS);
-        let number = round << 16 | thread << 8 | step + 1;
+        let number = round << 16 | thread << 8 | (step + 1);
         let begin = Instant::now();
         let mut note = |action, begin, end| events.push((key, Event { action, begin, end }));
         match random.below(10) {

@@ -106,7 +106,7 @@ fn use_values(
     looked_at: &AtomicU64,
     wrong: &AtomicU64,
 ) {
-    let mut random = until.elapsed().as_nanos() as u64 + thread + 1;
+    let mut random = u64::from(until.elapsed().subsec_nanos()) + thread + 1;
     let mut next = || {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         random >> 33

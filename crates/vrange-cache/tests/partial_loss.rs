@@ -54,7 +54,7 @@ impl Setting {
 
     /// On which pages each value that is there lies.
     fn pages(&self) -> BTreeMap<u64, std::ops::Range<usize>> {
-        let page_of = |key: &u64| Some((*key, pages::pages_of(&*self.cache.get(key)?)));
+        let page_of = |key: &u64| Some((*key, pages::pages_of(&self.cache.get(key)?)));
         self.lengths.keys().filter_map(page_of).collect()
     }
 

@@ -43,11 +43,9 @@ pub(crate) enum ReadLarge {
 }
 
 impl Large {
-    /// Pinned once, and counted in `total_bytes` as long as it has memory.
+    /// Pinned once. Counted in `total_bytes` by the caller, and as long as it has memory.
     pub(crate) fn new(buffer: Buffer, total_bytes: Arc<AtomicU64>) -> Self {
         let _ = buffer.pin_bare();
-        // Relaxed: a count orders nothing.
-        total_bytes.fetch_add(memory_bytes(buffer.len()), Ordering::Relaxed);
         Self {
             buffer,
             uses: AtomicU8::new(0),

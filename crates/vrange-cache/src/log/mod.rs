@@ -111,12 +111,23 @@ impl Store {
         Ok(Some(self.segments.push(Segment::new(buffer))))
     }
 
-    /// A range for one value, pinned.
+    /// Counts the memory of a large value to come.
+    pub(crate) fn count_large(&self, memory_bytes: u64) {
+        self.large_bytes.fetch_add(memory_bytes, Ordering::Relaxed); // Relaxed: a count orders nothing.
+    }
+
+    /// A range for one value, which was counted; pinned.
     ///
     /// # Errors
-    /// No address space.
+    /// No address space. It does not count any more.
     pub(crate) fn add_large(&self, bytes: usize) -> Result<Arc<Large>, vrange::Error> {
-        Ok(Arc::new(Large::new(self.heap.buffer(bytes)?, Arc::clone(&self.large_bytes))))
+        match self.heap.buffer(bytes) {
+            Ok(buffer) => Ok(Arc::new(Large::new(buffer, Arc::clone(&self.large_bytes)))),
+            Err(error) => {
+                self.large_bytes.fetch_sub(large::memory_bytes(bytes), Ordering::Relaxed); // Relaxed: as above.
+                Err(error)
+            }
+        }
     }
 
     pub(crate) fn large_bytes(&self) -> u64 {

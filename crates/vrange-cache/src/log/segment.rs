@@ -10,6 +10,8 @@ use super::{Queue, roster::Roster};
 use crate::index::place::{Place, Version};
 use crate::sync::{AtomicBool, AtomicU32, Ordering, lock};
 
+const PAGE_BYTES: usize = 4096;
+
 /// See the [module](self).
 ///
 /// Bytes are written once in a use of the segment, by the writer to whom the log has given them, before an item says where they are.
@@ -105,10 +107,6 @@ impl Segment {
         NonNull::new(self.buffer.as_ptr().wrapping_add(offset).cast_mut()).expect("inside of a mapping")
     }
 
-    pub(crate) fn bytes(&self) -> usize {
-        self.buffer.len()
-    }
-
     pub(crate) fn version(&self) -> Version {
         self.turn.version()
     }
@@ -185,6 +183,15 @@ impl Segment {
     /// Pins a quiet segment to look through it. What was lost is in what [`has_lost`](Self::has_lost) says if this is true.
     pub(crate) fn pin_whole(&self) -> bool {
         self.buffer.pin_bare().has_losses
+    }
+
+    pub(crate) fn pages(&self) -> usize {
+        self.buffer.len() / PAGE_BYTES
+    }
+
+    /// How many pages were lost. For who has pinned it.
+    pub(crate) fn lost_pages(&self) -> usize {
+        (0..self.buffer.len()).step_by(PAGE_BYTES).filter(|offset| self.has_lost(*offset, 1)).count()
     }
 
     pub(crate) fn has_lost(&self, offset: usize, bytes: usize) -> bool {

@@ -77,6 +77,9 @@ impl<'g, K: Hash + Eq, G: Guard> Evictor<'_, 'g, K, G> {
     fn fresh_segment(&mut self, queue: Queue) -> Result<usize, Error> {
         let segment_bytes = self.inner.store.segment_bytes as u64;
         let tries_max = KEEPING_TRIES + 2 * self.policy.len();
+        let has_limit = self.inner.max_bytes.is_some();
+        // By large values: to the system, from which it is to be had again, though it does not say so at once.
+        let mut given_up = 0;
         for tries in 0..tries_max {
             if let Some(segment) = self.take_warm(queue) {
                 if self.policy.spare.is_some() || tries >= KEEPING_TRIES {
@@ -87,14 +90,15 @@ impl<'g, K: Hash + Eq, G: Guard> Evictor<'_, 'g, K, G> {
             if self.empty_useless() {
                 continue;
             }
-            if self.may_grow(segment_bytes)
+            if (self.may_grow(segment_bytes) || (!has_limit && given_up >= segment_bytes))
                 && let Some(segment) = self.grow(queue)?
             {
                 return Ok(segment);
             }
             let emptying = if tries < KEEPING_TRIES { Emptying::ByPolicy } else { Emptying::Everything };
-            if self.give_up_one(emptying).is_none() {
-                break;
+            match self.give_up_one(emptying) {
+                Some(freed) => given_up += freed,
+                None => break,
             }
         }
         // Memory is short, and there is nothing to give up: a cache that has a limit keeps it.
@@ -144,7 +148,7 @@ impl<'g, K: Hash + Eq, G: Guard> Evictor<'_, 'g, K, G> {
         Ok(added.filter(|segment| self.inner.store.segment(*segment).try_begin_use(queue)))
     }
 
-    /// Makes room for a large value. Where there is no limit, as much as it takes is given up at most: how much room there is, is read
+    /// Makes room for a large value, which counts from now on. Where there is no limit, as much as it takes is given up at most: how much room there is, is read
     /// from time to time only.
     ///
     /// # Errors
@@ -152,9 +156,11 @@ impl<'g, K: Hash + Eq, G: Guard> Evictor<'_, 'g, K, G> {
     pub(crate) fn make_room(&mut self, bytes: u64) -> Result<(), Error> {
         let has_limit = self.inner.max_bytes.is_some();
         let mut given_up = 0;
+        let mut has_room = false;
         let mut in_use = Vec::new();
         for tries in 0..KEEPING_TRIES + 2 * self.policy.len() + self.policy.warm.len() {
-            if self.may_grow(bytes) || (!has_limit && given_up >= bytes) {
+            has_room = self.may_grow(bytes) || (!has_limit && given_up >= bytes);
+            if has_room {
                 break;
             }
             if let Some(segment) = self.policy.warm.pop() {
@@ -174,9 +180,11 @@ impl<'g, K: Hash + Eq, G: Guard> Evictor<'_, 'g, K, G> {
             }
         }
         self.policy.warm.append(&mut in_use);
-        if has_limit && !self.may_grow(bytes) {
+        if has_limit && !has_room && !self.may_grow(bytes) {
             return Err(Error::new(ErrorKind::NoRoom));
         }
+        // Under the policy's lock: of two threads that want the last room, one gets it.
+        self.inner.store.count_large(bytes);
         Ok(())
     }
 
@@ -283,12 +291,12 @@ impl<'g, K: Hash + Eq, G: Guard> Evictor<'_, 'g, K, G> {
             }
         }
         *lock(segment.roster()) = roster.emptied();
-        let all_lost = has_losses && (0..segment.bytes()).step_by(4096).all(|page| segment.has_lost(page, 1));
+        // Of the pages that were never written, such as those at the end, none is lost.
+        let is_mostly_lost = has_losses && segment.lost_pages() * 2 > segment.pages();
         // SAFETY: the pin from above; bytes were reached through it in `keep` only.
         unsafe { segment.end_use() };
-        if all_lost {
-            self.policy.cold.push(number);
-        } else {
+        // To use it again would take memory anew: whether that is to be had is another question.
+        if !(is_mostly_lost && self.give_back(number) > 0) {
             self.policy.warm.push(number);
         }
     }
