@@ -62,7 +62,8 @@ fn run_round(workspace: &Workspace, round: usize, summary: &mut Summary) {
     summary.run(format!("round {round}: loom, more preemptions"), || {
         let mut command = workspace.cargo();
         command
-            .args(["test", "--package", "vrange", "--release", "--locked", "--lib", "loom"])
+            .args(["test", "--package", "vrange", "--package", "vrange-cache"])
+            .args(["--release", "--locked", "--lib", "loom"])
             .arg("--target-dir")
             .arg(workspace.target_folder().join("loom"))
             .env("RUSTFLAGS", "--cfg loom")

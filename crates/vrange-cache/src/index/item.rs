@@ -1,13 +1,17 @@
 //! What the index knows of an item.
 
+#[cfg(not(loom))]
 use std::sync::Arc;
 
 use super::place::Place;
+#[cfg(not(loom))]
 use crate::clock::Moment;
+#[cfg(not(loom))]
 use crate::log::large::Large;
 use crate::sync::{AtomicU64, Ordering};
 
 /// An item in the index. Everything but its place stays as long as it lives.
+#[cfg(not(loom))]
 #[derive(Debug)]
 pub(crate) struct Item {
     /// When it is over.
@@ -16,6 +20,7 @@ pub(crate) struct Item {
 }
 
 /// Where the value is.
+#[cfg(not(loom))]
 #[derive(Debug)]
 pub(crate) enum Location {
     /// Among others in a segment.
@@ -88,7 +93,7 @@ impl Packed {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::index::place::Version;
