@@ -8,7 +8,7 @@
 //! * [`CountingAllocator`], [`allocations_of`] and [`allocations_so_far`] count what a thread allocates;
 //! * [`drain_processors`] has the kernel finish what it put off;
 //! * [`without_allocator_settings`] keeps the user's surroundings from a program;
-//! * [`threads_of`] and [`reclaimers_of`] find threads by their names;
+//! * [`threads_of`] and [`reclaimers_of`] find threads by their names, and [`StopAtEnd`] ends those of a test;
 //! * [`Ksm`] has the kernel merge equal pages;
 //! * [`Ring`] writes to memory past its page table;
 //! * [`Console`] is a terminal for a program;
@@ -28,6 +28,7 @@ mod processors;
 mod ring;
 pub mod seccomp;
 mod split;
+mod stop;
 mod surroundings;
 mod threads;
 
@@ -42,6 +43,7 @@ pub use processors::{drain_processors, on_each_processor};
 pub use ring::Ring;
 pub use rustix::process::Signal;
 pub use split::SplitGroup;
+pub use stop::StopAtEnd;
 pub use surroundings::without_allocator_settings;
 pub use threads::{reclaimers_of, threads_of};
 

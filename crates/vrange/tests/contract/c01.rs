@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use vrange::{Phase, Pinned};
 use vrange_os::linux::page_out;
+use vrange_testing::StopAtEnd;
 
 use crate::support::raw::Raw;
 use crate::support::{SIZES_PAGES, assert_filled, fill, filled, longer, memory, quiet_heap};
@@ -60,6 +61,7 @@ fn c01_nobody_can_offer_or_release_what_is_pinned() {
     let guards: Vec<_> = buffers.iter().map(|buffer| buffer.pin().intact().expect("never offered")).collect();
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
+        let stop = StopAtEnd(&done);
         let beside = scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 assert_eq!((heap.offer(u64::MAX), heap.reclaim(u64::MAX), heap.release()), (0, 0, 0));
@@ -73,7 +75,7 @@ fn c01_nobody_can_offer_or_release_what_is_pinned() {
         while Instant::now() < until {
             guards.iter().for_each(|guard| assert_filled(guard, 3));
         }
-        done.store(true, Ordering::Relaxed);
+        drop(stop);
         beside.join().expect("the other thread found no mistake");
     });
 }
@@ -84,6 +86,7 @@ fn c01_pins_and_offers_from_many_threads_lose_nothing_that_is_pinned() {
     let buffer = filled(&heap, 300, 4);
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
+        let stop = StopAtEnd(&done);
         let beside = scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 buffer.offer();
@@ -102,7 +105,7 @@ fn c01_pins_and_offers_from_many_threads_lose_nothing_that_is_pinned() {
                 Pinned::Purged(_) => panic!("lost without a reason"),
             }
         }
-        done.store(true, Ordering::Relaxed);
+        drop(stop);
         beside.join().expect("the other thread found no mistake");
     });
 }

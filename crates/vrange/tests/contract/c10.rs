@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use vrange::{Buffer, Heap, Pinned};
 use vrange_os::HUGE_PAGE_BYTES;
 use vrange_os::PAGE_BYTES;
-use vrange_testing::{drain_processors, is_emulated, skipped};
+use vrange_testing::{StopAtEnd, drain_processors, is_emulated, skipped};
 
 use crate::support::raw::advise;
 use crate::support::{SIZES_PAGES, assert_filled, filled, longer, memory, quiet_heap};
@@ -31,6 +31,7 @@ pub(crate) fn nothing_is_lost_while(disturb: impl Fn(&[Buffer]) + Sync) -> Optio
     let before = frames();
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
+        let stop = StopAtEnd(&done);
         let beside = scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 disturb(&buffers);
@@ -53,7 +54,7 @@ pub(crate) fn nothing_is_lost_while(disturb: impl Fn(&[Buffer]) + Sync) -> Optio
             }
             rounds += 1;
         }
-        done.store(true, Ordering::Relaxed);
+        drop(stop);
         beside.join().expect("the other thread found no mistake");
     });
     let (before, after) = (before?.concat(), frames()?.concat());

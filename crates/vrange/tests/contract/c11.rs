@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use vrange::{Content, Heap, Phase, Pinned};
 use vrange_os::linux::page_out;
 use vrange_os::{PAGE_BYTES, Span};
-use vrange_testing::in_child;
+use vrange_testing::{StopAtEnd, in_child};
 
 use crate::support::raw::{Raw, advise};
 use crate::support::{assert_filled, fill, filled, is_filled, is_zero, longer, memory, quiet_heap};
@@ -26,6 +26,7 @@ fn c11_buffers_come_and_go_while_they_are_offered_and_released() {
     let heap = quiet_heap();
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
+        let stop = StopAtEnd(&done);
         let reclaimers: Vec<_> = (0..2).map(|_| scope.spawn(|| reclaim_until(&done, &heap))).collect();
         let until = Instant::now() + Duration::from_millis(500) * longer();
         let mut seed = 0;
@@ -56,7 +57,7 @@ fn c11_buffers_come_and_go_while_they_are_offered_and_released() {
             drop(buffer);
             seed += 1;
         }
-        done.store(true, Ordering::Relaxed);
+        drop(stop);
         reclaimers.into_iter().for_each(|reclaimer| reclaimer.join().expect("no panic"));
     });
     assert_eq!(heap.stats().marked.ranges + heap.stats().offered_now.ranges, 0);
@@ -69,12 +70,13 @@ fn c11_an_address_that_was_given_away_is_never_offered() {
     let heap = quiet_heap();
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
+        let stop = StopAtEnd(&done);
         let reclaimer = scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 heap.offer(u64::MAX);
             }
         });
-        let until = Instant::now() + Duration::from_secs(20);
+        let until = Instant::now() + Duration::from_secs(20) * longer();
         let (mut in_the_middle, mut reused) = (0, 0);
         while in_the_middle < 5 * longer() || reused == 0 {
             assert!(
@@ -95,7 +97,7 @@ fn c11_an_address_that_was_given_away_is_never_offered() {
             assert_filled(live.bytes(), 2);
             reused += 1;
         }
-        done.store(true, Ordering::Relaxed);
+        drop(stop);
         reclaimer.join().expect("no panic");
     });
 }

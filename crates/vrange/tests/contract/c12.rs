@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use vrange::{Heap, Phase, Pinned, Stats};
 use vrange_os::PAGE_BYTES;
 use vrange_os::linux::page_out;
+use vrange_testing::StopAtEnd;
 
 use crate::support::{SIZES_PAGES, fill, filled, longer, memory, quiet_heap};
 
@@ -122,6 +123,7 @@ fn c12_the_totals_add_up_under_contention() {
     let heap: Heap = quiet_heap();
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
+        let stop = StopAtEnd(&done);
         let beside = scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 heap.offer(u64::MAX);
@@ -153,7 +155,7 @@ fn c12_the_totals_add_up_under_contention() {
             })
             .collect();
         let buffers: Vec<_> = pinners.into_iter().map(|pinner| pinner.join().expect("no panic")).collect();
-        done.store(true, Ordering::Relaxed);
+        drop(stop);
         beside.join().expect("the other thread found no mistake");
         drop(buffers);
     });

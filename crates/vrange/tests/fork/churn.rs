@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use vrange::{Buffer, Heap, Pinned};
-use vrange_testing::in_child;
+use vrange_testing::{StopAtEnd, in_child};
 
-use crate::support::{StopAtEnd, assert_intact, eager_heap, fill, filled, fork};
+use crate::support::{assert_intact, eager_heap, fill, filled, fork};
 
 /// Buffers that the forking thread keeps for the children's self-checks.
 struct Kept {

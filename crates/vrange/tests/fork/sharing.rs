@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use vrange::{Buffer, Heap, Order, Phase, Pinned, Reclaimer};
 use vrange_os::PAGE_BYTES;
-use vrange_testing::in_child;
+use vrange_testing::{StopAtEnd, in_child};
 
 use crate::support::{
-    Child, Line, StopAtEnd, assert_intact, fill, filled, fork, lost_pages, own_pages, quiet_heap, take,
+    Child, Line, assert_intact, fill, filled, fork, lost_pages, own_pages, quiet_heap, take,
 };
 
 const PAGES: usize = 300;

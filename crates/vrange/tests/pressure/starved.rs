@@ -4,7 +4,7 @@ use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use vrange_testing::{Child, Ended, Job, MemoryGroup, Signal, SplitGroup, alone, scale, skipped};
+use vrange_testing::{Child, Ended, Job, MemoryGroup, Signal, SplitGroup, StopAtEnd, alone, scale, skipped};
 
 use crate::MIB;
 use crate::cache::Process;
@@ -168,6 +168,7 @@ fn beside_busy_threads<T>(work: impl FnOnce() -> T) -> T {
     let done = AtomicBool::new(false);
     let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
     std::thread::scope(|scope| {
+        let _stop = StopAtEnd(&done);
         for _ in 0..processors {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
@@ -175,9 +176,7 @@ fn beside_busy_threads<T>(work: impl FnOnce() -> T) -> T {
                 }
             });
         }
-        let outcome = work();
-        done.store(true, Ordering::Relaxed);
-        outcome
+        work()
     })
 }
 

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use vrange::raw;
 use vrange_os::PAGE_BYTES;
+use vrange_testing::StopAtEnd;
 
 use crate::support::Mapping;
 
@@ -70,6 +71,7 @@ fn c05_beside_a_thread_that_abandons_everything_marks_are_true() {
     let memory = Mapping::adopted(PAGES);
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _stop = StopAtEnd(&over);
         scope.spawn(|| {
             // Relaxed: it only ends the loop.
             while !over.load(Ordering::Relaxed) {
@@ -88,6 +90,5 @@ fn c05_beside_a_thread_that_abandons_everything_marks_are_true() {
             memory.take(pages.clone());
             memory.assert_filled(pages, round);
         }
-        over.store(true, Ordering::Relaxed);
     });
 }

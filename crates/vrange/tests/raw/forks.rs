@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use vrange::raw;
 use vrange_os::PAGE_BYTES;
-use vrange_testing::in_child;
+use vrange_testing::{StopAtEnd, in_child};
 
 use crate::support::{Mapping, offer_all};
 
@@ -135,6 +135,7 @@ fn c09_marks_under_a_lock_that_fork_handlers_take_do_not_deadlock() {
         memory.mark(3000..4000);
         let over = AtomicBool::new(false);
         std::thread::scope(|scope| {
+            let _stop = StopAtEnd(&over);
             scope.spawn(|| {
                 // Relaxed: it only ends the loop.
                 while !over.load(Ordering::Relaxed) {
@@ -159,12 +160,8 @@ fn c09_marks_under_a_lock_that_fork_handlers_take_do_not_deadlock() {
                     raw::forget(memory.base(), 4000 * PAGE_BYTES).expect("to be forgotten");
                     unlock();
                 });
-                if !child {
-                    over.store(true, Ordering::Relaxed);
-                }
                 assert!(child, "the child found something wrong");
             }
-            over.store(true, Ordering::Relaxed);
         });
     });
 }
@@ -176,6 +173,7 @@ fn c09_a_fork_beside_busy_threads_leaves_both_sides_working() {
         memory.fill(0..4000, 1);
         let over = AtomicBool::new(false);
         std::thread::scope(|scope| {
+            let _stop = StopAtEnd(&over);
             for thread in 0..2 {
                 let (memory, over) = (&memory, &over);
                 scope.spawn(move || {
@@ -199,12 +197,8 @@ fn c09_a_fork_beside_busy_threads_leaves_both_sides_working() {
                     assert_eq!(memory.unmark(2000..4000), []);
                     memory.assert_filled(2000..4000, 1);
                 });
-                if !child {
-                    over.store(true, Ordering::Relaxed);
-                }
                 assert!(child, "the child found something wrong");
             }
-            over.store(true, Ordering::Relaxed);
         });
     });
 }

@@ -7,6 +7,7 @@ use rustix::mm::{MapFlags, MremapFlags, ProtFlags, mmap_anonymous, mremap, munma
 use vrange::raw;
 use vrange_os::linux::page_out;
 use vrange_os::{PAGE_BYTES, Span};
+use vrange_testing::StopAtEnd;
 
 use crate::support::{Mapping, offer_all};
 
@@ -164,6 +165,7 @@ fn c11_control_adopted_memory_that_is_unmapped_unseen_loses_new_data() {
 fn c11_reuse_beside_a_reclaimer_that_never_rests() {
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _stop = StopAtEnd(&over);
         // Relaxed: it only ends the loop.
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
@@ -198,6 +200,5 @@ fn c11_reuse_beside_a_reclaimer_that_never_rests() {
                 munmap(memory.cast(), BYTES).expect("to be unmapped");
             }
         }
-        over.store(true, Ordering::Relaxed);
     });
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use vrange::raw;
-use vrange_testing::scale;
+use vrange_testing::{StopAtEnd, scale};
 
 use crate::support::Mapping;
 
@@ -17,6 +17,7 @@ fn c05_neighbours_lose_nothing_to_each_other() {
     let time = scale().pick(Duration::from_secs(2), Duration::from_secs(60));
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _stop = StopAtEnd(&over);
         scope.spawn(|| {
             // Relaxed: it only ends the loop.
             while !over.load(Ordering::Relaxed) {
@@ -31,7 +32,6 @@ fn c05_neighbours_lose_nothing_to_each_other() {
             })
             .collect();
         let lost: usize = workers.into_iter().map(|worker| worker.join().expect("a worker")).sum();
-        over.store(true, Ordering::Relaxed);
         assert!(lost > 0, "nothing was ever taken, so nothing was shown");
     });
 }
