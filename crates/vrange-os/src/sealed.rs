@@ -4,7 +4,7 @@
 //! The writer has nothing to fear from readers, which cannot write or resize it. Readers have to fear the writer, which may be any
 //! program: [`SealedFile::open`] looks at what a descriptor is before it opens it, and its reads neither wait nor fault.
 
-use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::ptr::null_mut;
 
@@ -97,6 +97,12 @@ impl SealedMemory {
         // SAFETY: as above; the mapping is written by nobody else, its size is sealed, and `bytes` cannot lie in it, since no
         // reference to it is ever handed out.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), place, bytes.len()) };
+    }
+}
+
+impl AsFd for SealedMemory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 

@@ -193,16 +193,16 @@ impl LevelFigures {
 
 impl HeapFigures {
     fn of(heap: &HeapView) -> Self {
-        let (name, kind) = match heap.kind {
-            HeapKind::Marks => ("marks".to_owned(), "marks"),
-            HeapKind::Rest(count) => (format!("{count} others"), "rest"),
-            _ => (heap.name.clone(), "heap"),
+        let kind = match heap.kind {
+            HeapKind::Marks => "marks",
+            HeapKind::Rest(_) => "rest",
+            _ => "heap",
         };
         let Stats {
             empty, pinned, marked, offered_now, in_transit, offered, rescued, lost, released, ..
         } = heap.stats;
         Self {
-            name,
+            name: heap.label(),
             kind,
             content: if heap.is_free_memory { "free" } else { "cache" },
             limit_bytes: heap.limit_bytes,

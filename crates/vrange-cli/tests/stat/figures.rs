@@ -23,8 +23,9 @@ fn a_heaps_figures_are_those_of_its_process() {
     assert_eq!(line_of(heap), child.ask("stats").expect("it runs"));
     // And those are what the job has done.
     let pages = |value: &Value| value.as_u64().expect("a number") / PAGE_BYTES as u64;
-    assert_eq!(pages(&heap["lost_bytes_total"]), 100, "{heap}");
-    assert_eq!(pages(&heap["rescued_bytes_total"]), 156 + 256, "{heap}");
+    // Two of four ranges that were offered are pinned again. Up to 100 pages were taken.
+    let [lost, rescued] = ["lost", "rescued"].map(|name| pages(&heap[format!("{name}_bytes_total")]));
+    assert!((1..=100).contains(&lost) && lost + rescued == 2 * 256, "{heap}");
     assert_eq!(pages(&heap["released_bytes_total"]), 256, "{heap}");
     assert_eq!((heap["pinned"]["ranges"].as_u64(), heap["offered"]["ranges"].as_u64()), (Some(1), Some(2)));
     assert_eq!((heap["volatile"]["ranges"].as_u64(), heap["empty"]["ranges"].as_u64()), (Some(4), Some(2)));

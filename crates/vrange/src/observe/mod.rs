@@ -8,19 +8,34 @@
 //! `vrange stat` is the tool for people. A program of your own reads [`FILE_BYTES`] bytes from the start of the file (with
 //! [`vrange_os::sealed::SealedFile`], which opens nothing else by mistake) and has a [`Snapshot`] made of them.
 //!
+//! A program reads its own figures through [`OwnFigures`]. With the feature `metrics` it can hand them to the recorder that it has
+//! installed for crate `metrics` (`record_metrics`), and with the feature `tracing` have what has changed told as events of crate
+//! `tracing` (`Changes`). It does so itself, when it likes, since recorders and subscribers may allocate and lock.
+//!
 //! * `layout` is what the bytes mean;
 //! * `publisher` writes them;
-//! * `snapshot` makes sense of them, whoever has written them.
+//! * `snapshot` makes sense of them, whoever has written them;
+//! * `own` reads those of the process itself, for `metrics` and `tracing`.
 //!
 //! Nothing here knows where the figures come from: that is for the reclaimer to say.
 
 pub(crate) mod layout;
+#[cfg(feature = "metrics")]
+mod metrics;
+mod own;
 mod publisher;
 mod snapshot;
+#[cfg(feature = "tracing")]
+mod tracing;
 
+#[cfg(feature = "metrics")]
+pub use metrics::{describe_metrics, record_metrics};
+pub use own::OwnFigures;
 pub(crate) use publisher::Publisher;
 pub(crate) use snapshot::AGES_BELOW;
 pub use snapshot::{Age, HeapKind, HeapView, LevelView, Severity, Snapshot, Source, Sources, Unreadable};
+#[cfg(feature = "tracing")]
+pub use tracing::Changes;
 
 /// The name of the file, which shows as `/memfd:vrange-stats`.
 pub const FILE_NAME: &str = "vrange-stats";

@@ -253,6 +253,15 @@ impl LevelView {
 }
 
 impl HeapView {
+    /// A name for people and labels: the heap's own, `marks`, or how many others it is.
+    pub fn label(&self) -> String {
+        match self.kind {
+            HeapKind::Heap => self.name.clone(),
+            HeapKind::Marks => "marks".to_owned(),
+            HeapKind::Rest(count) => format!("{count} others"),
+        }
+    }
+
     fn of(record: &HeapRecord) -> Self {
         let kind = match record.kind {
             layout::MARKS => HeapKind::Marks,
