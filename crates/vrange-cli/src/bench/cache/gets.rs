@@ -68,6 +68,11 @@ impl Case {
 }
 
 impl Gets {
+    /// Was nothing measured?
+    pub(super) fn is_empty(&self) -> bool {
+        self.rates.is_empty()
+    }
+
     /// None for what was not measured.
     pub(super) fn median(&self, case: Case, kind: Kind) -> Option<f64> {
         median(self.rates.get(&(case, kind))?)

@@ -14,8 +14,13 @@ use crate::size::human;
 
 /// All tables, with an empty line after each.
 pub(super) fn all(found: &Found, plan: &Plan) -> String {
-    let mut text = gets(&found.gets);
-    text += &hit_rates(&found.hits, plan);
+    let mut text = String::new();
+    if !found.gets.is_empty() {
+        text += &gets(&found.gets);
+    }
+    if !found.hits.is_empty() {
+        text += &hit_rates(&found.hits, plan);
+    }
     text += &format!("hits served: {}\n", plan.tenant.describe());
     match &found.tenants {
         Ok(tenants) => text += &tenant(tenants),
