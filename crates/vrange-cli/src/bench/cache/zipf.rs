@@ -76,9 +76,10 @@ mod tests {
             thousand += u32::from(rank < 1000);
         }
         let share = |count| f64::from(count) / f64::from(DRAWS);
-        // 1/26.469, and the sum of 1/rank^0.99 up to a thousand, which is 7.729, over the same.
+        // 1/26.469; and the sum of 1/rank^0.99 up to a thousand, which is 7.729, over the same, is 0.292. From the third rank on the method
+        // puts an integral in place of the sum, so that it comes out at 0.298.
         assert!((share(first) - 0.0378).abs() < 0.002, "{first}");
-        assert!((share(thousand) - 0.292).abs() < 0.005, "{thousand}");
+        assert!((share(thousand) - 0.2983).abs() < 0.003, "{thousand}");
     }
 
     #[test]
