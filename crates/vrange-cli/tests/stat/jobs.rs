@@ -162,7 +162,8 @@ fn pretends(talk: &mut Talk) {
         "copied" => sealed(FILE_BYTES, &published_by(talk.number("pid").expect("a process"))),
         _ => pretended(&word),
     };
-    let (hold, held) = std::sync::mpsc::channel::<OwnedFd>();
+    // Handed over, not put down: a thread has its name once it runs.
+    let (hold, held) = std::sync::mpsc::sync_channel::<OwnedFd>(0);
     let thread = std::thread::Builder::new().name(THREAD_NAME.to_owned()).spawn(move || {
         let _file = held.recv();
         std::thread::sleep(std::time::Duration::from_secs(600));
