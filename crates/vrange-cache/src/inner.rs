@@ -107,6 +107,7 @@ impl<K: Hash + Eq> Inner<K> {
                             continue;
                         }
                         let segment = self.store.segment(place.segment());
+                        segment.prefetch(place.offset());
                         match segment.pin_for(place, packed.bytes()) {
                             Read::Pinned(address) => {
                                 packed.note_use(place);

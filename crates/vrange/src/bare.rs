@@ -6,6 +6,7 @@ use vrange_os::PAGE_BYTES;
 
 use crate::buffer::Buffer;
 use crate::guard;
+use crate::prefetch::prefetch;
 
 /// How a buffer was found by a pin without a guard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +46,12 @@ impl Buffer {
     #[inline]
     pub unsafe fn unpin_leaked_keeping_age(&self) {
         self.unpin_keeping_age();
+    }
+
+    /// Has the processor fetch the cache line at an offset, while the pin is still being made. A hint: reads nothing, and fails at no offset.
+    #[inline]
+    pub fn prefetch(&self, offset: usize) {
+        prefetch(self.as_ptr().wrapping_add(offset));
     }
 
     /// How many pins there are at the moment. For who holds one and wants to know whether it is the only one: what was done under

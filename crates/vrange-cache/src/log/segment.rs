@@ -97,6 +97,13 @@ impl Segment {
         }
     }
 
+    /// Has the processor fetch the first bytes of a value, which takes about as long as the pin does. Nothing is read: whose they are is not
+    /// known yet.
+    #[inline]
+    pub(crate) fn prefetch(&self, offset: usize) {
+        self.buffer.prefetch(offset);
+    }
+
     /// Another pin, for who knows that it is pinned and stays the same.
     pub(crate) fn pin_again(&self) {
         let _ = self.buffer.pin_bare();
