@@ -86,7 +86,10 @@ pub(crate) fn take_span(span: Span) {
 
 /// Has the kernel look at the pages, from every processor if need be. Are they gone?
 fn is_taken(span: Span) -> bool {
-    let is_gone = || own_pages(span) == 0 && swapped_pages(span) == 0;
+    // Both are asked of one reading: a page that the kernel moves meanwhile looks as if on swap, before that it is present and so it
+    // is afterwards, and two readings could each miss it.
+    let is_there = |entry: &u64| entry & PRESENT != 0 && entry & EXCLUSIVE != 0 || entry & SWAPPED != 0;
+    let is_gone = || !pagemap(span).iter().any(is_there);
     press(span);
     is_gone() || {
         page_out_everywhere(span);
