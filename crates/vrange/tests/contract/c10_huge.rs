@@ -20,7 +20,8 @@ const NO_HUGE_PAGES: &str = "the kernel has no huge pages to give";
 /// What is offered of a huge page.
 const PART: std::ops::Range<usize> = 100..200;
 
-/// Does as much of the span lie in huge pages as can?
+/// Does as much of the span lie in huge pages as can? The kernel tells of whole mappings, and makes one of those that lie side by
+/// side: where the answer matters, other tests must not map memory, so that is for a process of a test's own.
 fn is_in_huge_pages(span: Span) -> bool {
     memory::huge_kib(span) >= (span.pages() / HUGE_PAGES * HUGE_PAGE_BYTES / 1024) as u64
 }
@@ -64,25 +65,27 @@ impl HugePage {
 
 #[test]
 fn c10_large_ranges_lie_in_huge_pages_and_small_ones_do_not() {
-    if !is_in_huge_pages(HugePage::new().span()) {
-        return skipped(NO_HUGE_PAGES);
-    }
-    let refused = fallbacks();
-    let heap = quiet_heap();
-    // Side by side they would fill huge pages.
-    let small: Vec<_> = (0..9).map(|seed| filled(&heap, HUGE_PAGES - 1, seed)).collect();
-    for buffer in &small {
-        assert_eq!(memory::huge_kib(memory::span(buffer)), 0);
-    }
-    for pages in [HUGE_PAGES, HUGE_PAGES + 1, 3 * HUGE_PAGES] {
-        let large = filled(&heap, pages, 1);
-        let span = memory::span(&large);
-        assert!(span.address().is_multiple_of(HUGE_PAGE_BYTES));
-        if fallbacks() > refused {
+    in_child(|| {
+        if !is_in_huge_pages(HugePage::new().span()) {
             return skipped(NO_HUGE_PAGES);
         }
-        assert!(is_in_huge_pages(span), "{pages} pages, {} KiB in huge ones", memory::huge_kib(span));
-    }
+        let refused = fallbacks();
+        let heap = quiet_heap();
+        // Side by side they would fill huge pages.
+        let small: Vec<_> = (0..9).map(|seed| filled(&heap, HUGE_PAGES - 1, seed)).collect();
+        for buffer in &small {
+            assert_eq!(memory::huge_kib(memory::span(buffer)), 0);
+        }
+        for pages in [HUGE_PAGES, HUGE_PAGES + 1, 3 * HUGE_PAGES] {
+            let large = filled(&heap, pages, 1);
+            let span = memory::span(&large);
+            assert!(span.address().is_multiple_of(HUGE_PAGE_BYTES));
+            if fallbacks() > refused {
+                return skipped(NO_HUGE_PAGES);
+            }
+            assert!(is_in_huge_pages(span), "{pages} pages, {} KiB in huge ones", memory::huge_kib(span));
+        }
+    });
 }
 
 /// An offer of a part splits a huge page. What was taken is reported, page by page, and nothing else is.
@@ -214,14 +217,16 @@ fn c10_a_collapse_of_a_partly_taken_range_hides_no_loss() {
 /// A single page of a huge one is taken: the others, of the same page before the split, are there.
 #[test]
 fn c10_a_page_taken_out_of_a_huge_page_is_one_page() {
-    let heap = quiet_heap();
-    let buffer = filled(&heap, 3 * HUGE_PAGES, 1);
-    let span = memory::span(&buffer);
-    if !is_in_huge_pages(span) {
-        return skipped(NO_HUGE_PAGES);
-    }
-    assert!(buffer.offer());
-    memory::take(&buffer, HUGE_PAGES + 5..HUGE_PAGES + 6);
-    assert!(!is_in_huge_pages(span), "a page went, so its huge page was split");
-    assert_eq!(lost_pages(&buffer), BTreeSet::from([HUGE_PAGES + 5]));
+    in_child(|| {
+        let heap = quiet_heap();
+        let buffer = filled(&heap, 3 * HUGE_PAGES, 1);
+        let span = memory::span(&buffer);
+        if !is_in_huge_pages(span) {
+            return skipped(NO_HUGE_PAGES);
+        }
+        assert!(buffer.offer());
+        memory::take(&buffer, HUGE_PAGES + 5..HUGE_PAGES + 6);
+        assert!(!is_in_huge_pages(span), "a page went, so its huge page was split");
+        assert_eq!(lost_pages(&buffer), BTreeSet::from([HUGE_PAGES + 5]));
+    });
 }
