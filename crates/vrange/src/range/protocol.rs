@@ -129,7 +129,7 @@ impl Protocol<'_> {
             unsafe { rescue(slot.memory(), slot.offered_pages(), map) };
         self.counters.rescued(intact);
         self.counters.lost(lost);
-        slot.set_offered_pages(0);
+        slot.set_none_offered(lost > 0 || lost_before);
         // An unpin that keeps the age would make it the next to be offered again.
         slot.state.make_youngest(Generation::from_ticks(vrange_os::clock::ticks()));
         let (word, end) = slot.state.end_rescue(lost > 0 || lost_before);
@@ -271,7 +271,7 @@ impl Protocol<'_> {
         let Rescued { lost, .. } = unsafe { rescue(slot.memory(), claim.tried, map) };
         self.counters.offered(lost);
         self.counters.lost(lost);
-        slot.set_offered_pages(0);
+        slot.set_none_offered(lost > 0);
         slot.state.make_youngest(Generation::from_ticks(vrange_os::clock::ticks()));
         slot.wake(slot.state.end_offer(false, lost > 0));
     }
@@ -369,7 +369,7 @@ impl Protocol<'_> {
             _ => Phase::Offered,
         };
         if left == Phase::Empty {
-            slot.set_offered_pages(0);
+            slot.set_none_offered(gone.lost > 0);
             self.counters.emptied(slot.pages());
             sharing::leave(slot, before);
         }

@@ -89,10 +89,20 @@ impl Slot {
         }
     }
 
-    /// See the field. Only the owner of a claim calls this. Relaxed: see the type.
+    /// See the field. Only the owner of a claim calls this.
     pub(crate) fn set_offered_pages(&self, pages: usize) {
         let pages = u32::try_from(pages).expect("a range's pages fit the slot");
-        self.offered_pages.store(pages, Ordering::Relaxed);
+        // Release pairs with the copy of memory that a child gets by `clone`, at any moment: with this it has the page map and the
+        // state as they were before.
+        self.offered_pages.store(pages, Ordering::Release);
+    }
+
+    /// The owner of a claim has seen to it that no page is offered any more. `losses`: whether the page map has new ones.
+    pub(crate) fn set_none_offered(&self, losses: bool) {
+        if losses {
+            self.state.note_losses();
+        }
+        self.set_offered_pages(0);
     }
 
     /// Waits until the range is no longer claimed; may return early.

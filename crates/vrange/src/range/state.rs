@@ -446,6 +446,13 @@ impl State {
         if before & WAITERS == 0 { EndClaim::Quiet } else { EndClaim::WakeWaiters }
     }
 
+    /// The owner of a claim has noted losses in the page map. The end of the claim says so too, but comes too late for a child that
+    /// is cloned once the slot has no offered pages any more: the child's rescue looks at none, and would find no loss.
+    pub(crate) fn note_losses(&self) {
+        // Relaxed: the end of the claim publishes it; for a child, see `Slot::set_offered_pages`.
+        self.0.fetch_or(LOSSES, Ordering::Relaxed);
+    }
+
     /// The pinner, who is alone, has refilled or given up what was lost.
     pub(crate) fn acknowledge_losses(&self) {
         // Relaxed: the unpin that follows publishes it.
@@ -488,7 +495,8 @@ impl State {
     }
 
     /// In a child made by `fork`: the thread that had claimed the range exists only in the parent. Whatever it was at,
-    /// the pages that it reached are in the page map, so "offered" describes them and a rescue finds out the rest.
+    /// the pages that it reached are in the page map, so "offered" describes them and a rescue finds out the rest. Where it had come
+    /// to the end, and no page is offered any more, the losses have been [noted](Self::note_losses).
     pub(crate) fn recover_in_child(&self) {
         let word = self.glance();
         if word.phase().is_claimed() {

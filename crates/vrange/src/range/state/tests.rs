@@ -286,6 +286,20 @@ fn a_child_takes_over_what_the_parents_threads_had_claimed() {
     }
 }
 
+/// The rescue, release or offer was over but for the end of its claim: nothing is offered that a rescue could look at.
+#[test]
+fn a_child_hears_of_losses_that_were_noted_under_a_claim() {
+    for phase in ALL.into_iter().filter(|phase| phase.is_claimed()) {
+        let state = state_in(phase);
+        state.note_losses();
+        state.recover_in_child();
+        assert!(state.glance().has_losses(), "{phase:?}");
+        assert_eq!(state.begin_pin(), BeginPin::Offered);
+        assert!(state.begin_rescue());
+        assert!(state.end_rescue(false).0.has_losses(), "{phase:?}");
+    }
+}
+
 #[test]
 fn ages_are_told_across_the_wrap_and_the_future_is_young() {
     assert_eq!(at(100).age(at(350)), 250);
