@@ -191,8 +191,9 @@ impl<K: Hash + Eq> Inner<K> {
             return Err(Error::new(ErrorKind::TooLarge));
         }
         let memory_bytes = large::memory_bytes(bytes);
-        self.with_evictor(|evictor| evictor.make_room(memory_bytes))?;
-        let large = self.store.add_large(bytes).map_err(of_range)?;
+        let mut claim = self.store.claim();
+        self.with_evictor(|evictor| evictor.make_room(memory_bytes, &mut claim))?;
+        let large = self.store.add_large(bytes, claim).map_err(of_range)?;
         // SAFETY: pinned, and nobody else knows of it.
         let target = unsafe { std::slice::from_raw_parts_mut(large.address().as_ptr(), bytes) };
         // SAFETY: pinned; dropped at the latest when it is not written to any more.

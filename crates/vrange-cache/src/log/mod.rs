@@ -60,6 +60,29 @@ pub(crate) struct Reservation<'a> {
     is_kept: bool,
 }
 
+/// Memory that counts for a large value to come. If none comes, it does not count any more.
+#[derive(Debug)]
+pub(crate) struct Claim<'a> {
+    total_bytes: &'a AtomicU64,
+    bytes: u64,
+}
+
+impl Claim<'_> {
+    /// So much from now on.
+    pub(crate) fn set(&mut self, memory_bytes: u64) {
+        // Relaxed, both: a count orders nothing.
+        self.total_bytes.fetch_add(memory_bytes, Ordering::Relaxed);
+        self.total_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.bytes = memory_bytes;
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
 /// A value's length in whole units.
 fn in_units(bytes: usize) -> u32 {
     // Values in segments are shorter than those; one without bytes has a place all the same.
@@ -111,23 +134,21 @@ impl Store {
         Ok(Some(self.segments.push(Segment::new(buffer))))
     }
 
-    /// Counts the memory of a large value to come.
-    pub(crate) fn count_large(&self, memory_bytes: u64) {
-        self.large_bytes.fetch_add(memory_bytes, Ordering::Relaxed); // Relaxed: a count orders nothing.
+    /// A claim to memory for a large value, of none so far.
+    pub(crate) fn claim(&self) -> Claim<'_> {
+        Claim { total_bytes: &self.large_bytes, bytes: 0 }
     }
 
-    /// A range for one value, which was counted; pinned.
+    /// A range for one value, for whose memory there is a claim; pinned.
     ///
     /// # Errors
-    /// No address space. It does not count any more.
-    pub(crate) fn add_large(&self, bytes: usize) -> Result<Arc<Large>, vrange::Error> {
-        match self.heap.buffer(bytes) {
-            Ok(buffer) => Ok(Arc::new(Large::new(buffer, Arc::clone(&self.large_bytes)))),
-            Err(error) => {
-                self.large_bytes.fetch_sub(large::memory_bytes(bytes), Ordering::Relaxed); // Relaxed: as above.
-                Err(error)
-            }
-        }
+    /// No address space.
+    pub(crate) fn add_large(&self, bytes: usize, claim: Claim<'_>) -> Result<Arc<Large>, vrange::Error> {
+        let buffer = self.heap.buffer(bytes)?;
+        debug_assert_eq!(claim.bytes, large::memory_bytes(bytes));
+        // From here on the value counts.
+        std::mem::forget(claim);
+        Ok(Arc::new(Large::new(buffer, Arc::clone(&self.large_bytes))))
     }
 
     pub(crate) fn large_bytes(&self) -> u64 {

@@ -12,8 +12,8 @@ use crate::index::key::{ByMark, Key, Mark};
 use crate::index::place::Place;
 use crate::index::take_out;
 use crate::inner::Inner;
-use crate::log::Queue;
 use crate::log::large::Large;
+use crate::log::{Claim, Queue};
 use crate::sync::lock;
 use crate::told::{Cause, Told};
 
@@ -148,12 +148,12 @@ impl<'g, K: Hash + Eq, G: Guard> Evictor<'_, 'g, K, G> {
         Ok(added.filter(|segment| self.inner.store.segment(*segment).try_begin_use(queue)))
     }
 
-    /// Makes room for a large value, which counts from now on. Where there is no limit, as much as it takes is given up at most: how much room there is, is read
+    /// Makes room for a large value, and claims it. Where there is no limit, as much as it takes is given up at most: how much room there is, is read
     /// from time to time only.
     ///
     /// # Errors
     /// There is none, and nothing that can be given up.
-    pub(crate) fn make_room(&mut self, bytes: u64) -> Result<(), Error> {
+    pub(crate) fn make_room(&mut self, bytes: u64, claim: &mut Claim<'_>) -> Result<(), Error> {
         let has_limit = self.inner.max_bytes.is_some();
         let mut given_up = 0;
         let mut has_room = false;
@@ -184,7 +184,7 @@ impl<'g, K: Hash + Eq, G: Guard> Evictor<'_, 'g, K, G> {
             return Err(Error::new(ErrorKind::NoRoom));
         }
         // Under the policy's lock: of two threads that want the last room, one gets it.
-        self.inner.store.count_large(bytes);
+        claim.set(bytes);
         Ok(())
     }
 
