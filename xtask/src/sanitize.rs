@@ -84,10 +84,25 @@ impl Sanitizer {
     /// The integration tests that can run under it.
     pub(crate) fn suites(self) -> &'static [&'static str] {
         match self {
-            Self::Address => &["bad_input", "contract", "fork", "model", "pressure", "raw"],
+            // (`model` is in both packages.)
+            Self::Address => &[
+                "bad_input",
+                "contract",
+                "fork",
+                "model",
+                "pressure",
+                "raw",
+                "histories",
+                "partial_loss",
+                "promises",
+                "room",
+                "threads",
+            ],
             // Its memory is several times that of the program, and charged to the groups in which memory is to be short;
             // and a child has only one thread's history, so that what was done before the fork seems to race.
-            Self::Thread => &["bad_input", "contract", "model", "raw"],
+            Self::Thread => {
+                &["bad_input", "contract", "model", "raw", "histories", "promises", "room", "threads"]
+            }
         }
     }
 
@@ -158,7 +173,7 @@ pub(crate) fn test_command(workspace: &Workspace, sanitizer: Sanitizer) -> Resul
     let mut command = workspace.cargo();
     command
         // With a target named, build scripts and procedural macros are built without the sanitizer.
-        .args(["test", "--package", "vrange", "--locked", "--target", &host])
+        .args(["test", "--package", "vrange", "--package", "vrange-cache", "--locked", "--target", &host])
         .arg("--target-dir")
         .arg(workspace.target_folder().join(sanitizer.folder()))
         .env("RUSTC_BOOTSTRAP", "1")
