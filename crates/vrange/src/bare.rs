@@ -72,6 +72,11 @@ impl Buffer {
         !bytes.is_empty() && guard::map(self).has_lost(pages)
     }
 
+    /// How many pages were lost, and nobody has acknowledged it. For who holds a pin; O(pages / 32).
+    pub fn lost_pages(&self) -> usize {
+        guard::map(self).lost_pages()
+    }
+
     /// Takes the buffer as it is, zeros in place of what was lost, from now on for intact: as
     /// [`Purged::acknowledge`](crate::Purged::acknowledge).
     ///

@@ -53,18 +53,9 @@ impl<G: Guard> Purged<G> {
         LostBytes::of(self.guard.buffer())
     }
 
-    /// Does any lost page hold one of these bytes of the buffer? O(pages of `bytes`), no allocation.
-    ///
-    /// # Panics
-    /// If `bytes` ends behind the buffer's end.
-    pub fn has_lost(&self, bytes: Range<usize>) -> bool {
-        assert!(bytes.end <= self.guard.buffer().len(), "the bytes lie in the buffer");
-        has_lost(self.guard.buffer(), bytes)
-    }
-
     /// How many pages were lost.
     pub fn lost_pages(&self) -> usize {
-        map(self.guard.buffer()).lost_pages()
+        self.guard.buffer().lost_pages()
     }
 
     /// How many bytes were lost.
@@ -136,12 +127,6 @@ impl Iterator for LostBytes<'_> {
 pub(crate) fn map(buffer: &Buffer) -> Words<'_> {
     // SAFETY: the buffer is borrowed, so its range exists.
     unsafe { buffer.slot().map() }
-}
-
-/// Does any lost page of the buffer hold one of these bytes? The buffer is pinned.
-pub(crate) fn has_lost(buffer: &Buffer, bytes: Range<usize>) -> bool {
-    let pages = bytes.start / PAGE_BYTES..bytes.end.div_ceil(PAGE_BYTES);
-    !bytes.is_empty() && map(buffer).next_lost_run(pages.start).is_some_and(|run| run.start < pages.end)
 }
 
 /// What both guards have in common. Not to be implemented elsewhere.

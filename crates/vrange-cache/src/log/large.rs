@@ -5,15 +5,13 @@ use std::sync::Arc;
 
 use vrange::Buffer;
 
+use super::PAGE_BYTES;
 use super::segment::PINS_MAX;
 use crate::sync::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
-/// Pages are what a range takes.
-const PAGE_BYTES: u64 = 4096;
-
 /// Bytes of memory that a value of this length takes in a range of its own.
 pub(crate) fn memory_bytes(bytes: usize) -> u64 {
-    (bytes as u64).next_multiple_of(PAGE_BYTES)
+    bytes.next_multiple_of(PAGE_BYTES) as u64
 }
 
 /// See the [module](self). If a page of it is lost, it is lost.

@@ -16,6 +16,9 @@ use crate::index::key::Mark;
 use crate::index::place::{Place, SEGMENTS_MAX, UNIT_BYTES};
 use crate::sync::{AtomicU64, Ordering, lock};
 
+/// Pages are what ranges take, and lose.
+const PAGE_BYTES: usize = 4096;
+
 /// Which of the two queues of the policy a value is in: each has a log of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Queue {

@@ -6,11 +6,9 @@ use std::sync::Mutex;
 use vrange::Buffer;
 
 use super::turn::{Leave, Turn};
-use super::{Queue, roster::Roster};
+use super::{PAGE_BYTES, Queue, roster::Roster};
 use crate::index::place::{Place, Version};
 use crate::sync::{AtomicBool, AtomicU32, Ordering, lock};
-
-const PAGE_BYTES: usize = 4096;
 
 /// See the [module](self).
 ///
@@ -198,7 +196,7 @@ impl Segment {
 
     /// How many pages were lost. For who has pinned it.
     pub(crate) fn lost_pages(&self) -> usize {
-        (0..self.buffer.len()).step_by(PAGE_BYTES).filter(|offset| self.has_lost(*offset, 1)).count()
+        self.buffer.lost_pages()
     }
 
     pub(crate) fn has_lost(&self, offset: usize, bytes: usize) -> bool {

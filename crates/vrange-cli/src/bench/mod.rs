@@ -4,6 +4,7 @@ pub(crate) mod cache;
 pub(crate) mod malloc;
 mod mapping;
 mod memory;
+mod progress;
 pub(crate) mod ranges;
 pub(crate) mod raw;
 mod samples;

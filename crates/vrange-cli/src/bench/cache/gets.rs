@@ -9,9 +9,9 @@ use serde::Serialize;
 
 use super::kind::{Kind, Size};
 use super::peer::{Look, Peer, Tally, Values};
-use super::progress::Progress;
 use super::row::median;
 use super::zipf::Zipf;
+use crate::bench::progress::Progress;
 use crate::bench::table::significant;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;

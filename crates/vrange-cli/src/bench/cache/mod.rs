@@ -12,7 +12,6 @@ mod kind;
 mod peer;
 mod peers;
 mod process;
-mod progress;
 mod row;
 mod serve;
 mod targets;
@@ -28,6 +27,7 @@ use clap::ValueEnum;
 
 use crate::bench::malloc::chart::check as check_svg;
 use crate::bench::malloc::machine::Machine;
+use crate::bench::progress::Progress;
 use crate::bench::targets as goals;
 use crate::command_line::CacheBenchOptions;
 use crate::demo::group::Home;
@@ -35,7 +35,6 @@ use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::output;
 pub(crate) use process::{Role, run as work};
-use progress::Progress;
 use row::Row;
 
 const KIB: u64 = 1 << 10;

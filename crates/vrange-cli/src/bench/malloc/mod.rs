@@ -12,7 +12,6 @@ mod lazy;
 mod load;
 pub(in crate::bench) mod machine;
 mod process;
-mod progress;
 mod results;
 mod setting;
 mod targets;
@@ -22,6 +21,7 @@ use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::time::Duration;
 
+use crate::bench::progress::Progress;
 use crate::bench::targets::text;
 use crate::command_line::MallocBenchOptions;
 use crate::failure::Failure;
@@ -32,7 +32,6 @@ use launch::{Launch, Libraries};
 use load::Load;
 use machine::Machine;
 pub(crate) use process::run as work;
-use progress::Progress;
 use results::Results;
 use setting::Setting;
 pub(crate) use workload::Workload;
@@ -134,7 +133,8 @@ fn measure(
     let loads = results.loads().to_vec();
     for round in 0..plan.rounds {
         for (number, load) in loads.iter().enumerate() {
-            progress.phase(round, plan.rounds, *load, launches.len());
+            let what = format!("round {} of {}: {}", round + 1, plan.rounds, load.title());
+            progress.phase(&what, launches.len());
             let mut turns: Vec<_> = launches.keys().copied().collect();
             if (usize::try_from(round).unwrap_or(0) + number) % 2 == 1 {
                 turns.reverse();

@@ -10,9 +10,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::kind::{Kind, Size};
-use super::progress::Progress;
 use super::row::median;
 use super::serve::Serve;
+use crate::bench::progress::Progress;
 use crate::bench::table::significant;
 use crate::demo::group::Home;
 use crate::failure::Failure;
