@@ -79,14 +79,14 @@ impl<K: Hash + Eq> Inner<K> {
     /// in, and another when it is dropped), and the first three uses since the policy looked at the item.
     #[inline]
     pub(crate) fn find<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Held<'_>> {
-        let mark = self.mark(key);
+        let name = ByKey { mark: self.mark(key), key };
         let guard = self.index.guard();
         let mut elsewhere: Option<(*const Item, Place)> = None;
         let was_elsewhere = |seen: Option<(*const Item, Place)>, item: *const Item, place: Place| {
             seen.is_some_and(|(seen, at)| std::ptr::eq(seen, item) && at.is_same_place(place))
         };
         loop {
-            let (found, item) = self.index.get_key_value(&ByKey { mark, key }, &guard)?;
+            let (found, item) = self.index.get_key_value(&name, &guard)?;
             let cause = if self.clock.is_past(item.deadline) {
                 Cause::Expired
             } else {
@@ -127,7 +127,7 @@ impl<K: Hash + Eq> Inner<K> {
                     }
                 }
             };
-            if take_out(&self.index, found, item, &guard) {
+            if take_out(&self.index, &name, item, &guard) {
                 self.end_alone(&found.key, item, cause);
                 return None;
             }

@@ -76,21 +76,6 @@ impl<K> Equivalent<Key<K>> for ByMark {
     }
 }
 
-/// Finds this very key, without a look at what it says: code of the program's own must not run under the cache's locks.
-pub(crate) struct ByIdentity<'a, K>(pub(crate) &'a Key<K>);
-
-impl<K> Hash for ByIdentity<'_, K> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.0.mark.0);
-    }
-}
-
-impl<K> Equivalent<Key<K>> for ByIdentity<'_, K> {
-    fn equivalent(&self, key: &Key<K>) -> bool {
-        std::ptr::eq(self.0, key)
-    }
-}
-
 /// Passes on what is a hash already.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct MarkState;

@@ -9,24 +9,106 @@ pub(crate) mod place;
 use std::hash::Hash;
 
 #[cfg(not(loom))]
+use equivalent::Equivalent;
+#[cfg(not(loom))]
 use papaya::{Guard, HashMap};
 
 #[cfg(not(loom))]
 use self::item::Item;
 #[cfg(not(loom))]
-use self::key::{ByIdentity, Key, MarkState};
+use self::key::{Key, MarkState};
 
 /// The index. A library's hash table, whose lookups take no lock.
 #[cfg(not(loom))]
 pub(crate) type Index<K> = HashMap<Key<K>, Item, MarkState>;
 
-/// Takes this very item out of the index. False: somebody else has, or has put another in its place.
+/// Takes this very item out of the index, which was found by the same `name`. False: somebody else has, or has put another in its place.
+///
+/// It has to be found as it was before: while the table grows, a replaced item still stands where it was in the old table, and says to
+/// whoever takes it for the same that the new table has to be asked. Whoever looks for one item by its address goes past it, and
+/// believes that the key is in neither.
 #[cfg(not(loom))]
 pub(crate) fn take_out<K: Hash + Eq>(
     index: &Index<K>,
-    key: &Key<K>,
+    name: &(impl Hash + Equivalent<Key<K>> + ?Sized),
     item: &Item,
     guard: &impl Guard,
 ) -> bool {
-    matches!(index.remove_if(&ByIdentity(key), |_, found| std::ptr::eq(found, item), guard), Ok(Some(_)))
+    matches!(index.remove_if(name, |_, found| std::ptr::eq(found, item), guard), Ok(Some(_)))
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::item::{Location, Packed};
+    use super::key::{ByKey, ByMark, Mark};
+    use super::place::{Place, Version};
+    use super::*;
+    use crate::clock::Moment;
+
+    fn mark(key: u64) -> Mark {
+        // What a hash does, and different for each key.
+        Mark::from_bits(key.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+
+    fn put(index: &Index<u64>, key: u64) {
+        let packed = Packed::new(Place::new(0, Version::from_count(0), 0), 1);
+        let item = Item { deadline: Moment::NEVER, location: Location::Packed(packed) };
+        index.insert(Key { mark: mark(key), key }, item, &index.guard());
+    }
+
+    /// Replaces items while the table grows, and takes them out by the name that `take` uses. Returns how many stayed.
+    fn stayed(take: impl Fn(&Index<u64>, u64, &Item) -> bool) -> u64 {
+        let index = Index::<u64>::with_hasher(MarkState);
+        let mut stayed = 0;
+        for key in 0..20_000 {
+            put(&index, key);
+            let other = key / 2;
+            put(&index, other);
+            let guard = index.guard();
+            let item = index.get(&ByKey { mark: mark(other), key: &other }, &guard).expect("just put in");
+            if !take(&index, other, item) {
+                stayed += 1;
+            }
+            put(&index, other);
+        }
+        stayed
+    }
+
+    #[test]
+    fn an_item_is_taken_out_while_the_table_grows() {
+        let by_key = |index: &Index<u64>, key: u64, item: &Item| {
+            take_out(index, &ByKey { mark: mark(key), key: &key }, item, &index.guard())
+        };
+        assert_eq!(stayed(by_key), 0);
+        let by_mark = |index: &Index<u64>, key: u64, item: &Item| {
+            take_out(index, &ByMark(mark(key)), item, &index.guard())
+        };
+        assert_eq!(stayed(by_mark), 0);
+    }
+
+    /// The control: a name that fits one item only.
+    struct ByAddress<'a>(Mark, &'a Key<u64>);
+
+    impl Hash for ByAddress<'_> {
+        fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+            ByMark(self.0).hash(state);
+        }
+    }
+
+    impl Equivalent<Key<u64>> for ByAddress<'_> {
+        fn equivalent(&self, key: &Key<u64>) -> bool {
+            std::ptr::eq(self.1, key)
+        }
+    }
+
+    #[test]
+    fn an_item_that_is_looked_for_by_its_address_stays() {
+        let by_address = |index: &Index<u64>, key: u64, item: &Item| {
+            let guard = index.guard();
+            let (found, _) =
+                index.get_key_value(&ByKey { mark: mark(key), key: &key }, &guard).expect("there");
+            take_out(index, &ByAddress(mark(key), found), item, &guard)
+        };
+        assert!(stayed(by_address) > 0);
+    }
 }

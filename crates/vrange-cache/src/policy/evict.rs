@@ -371,7 +371,7 @@ impl<'g, K: Hash + Eq, G: Guard> Evictor<'_, 'g, K, G> {
     }
 
     fn take_out(&mut self, key: &'g Key<K>, item: &'g Item, cause: Cause) {
-        if take_out(&self.inner.index, key, item, self.guard) {
+        if take_out(&self.inner.index, &ByMark(key.mark), item, self.guard) {
             self.inner.end(&key.key, item, cause, self.told);
         }
     }
