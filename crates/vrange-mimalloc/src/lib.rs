@@ -14,6 +14,9 @@ extern "C" fn load() {
     }
 }
 
+/// With a priority: linkers put it before such functions without one, in whatever order they link. This is the first of those in the library;
+/// `vrange-preload`'s follows, and then that of `vrange-allocator`, which find that all has been done, and mimalloc's. (Where hooks are off,
+/// mimalloc is left to itself, and reserves more address space if its own comes before the first allocation.)
 #[used]
-#[unsafe(link_section = ".init_array")]
+#[unsafe(link_section = ".init_array.00200")]
 static LOAD: extern "C" fn() = load;

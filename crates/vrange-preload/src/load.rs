@@ -28,6 +28,8 @@ pub(crate) fn prepare() {
     mappings::look_for_merging();
 }
 
+/// With a priority: in `libvrange_mimalloc.so` it comes after that library's own, which has the next lower one, and before mimalloc's, which has
+/// none, in whatever order they are linked.
 #[used]
-#[unsafe(link_section = ".init_array")]
+#[unsafe(link_section = ".init_array.00201")]
 static LOAD: extern "C" fn() = load;

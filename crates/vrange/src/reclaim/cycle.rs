@@ -342,8 +342,7 @@ impl Jitter {
 /// How long a tick of [`clock`] is, measured against the system's clock.
 #[derive(Debug)]
 struct TickRate {
-    started: Instant,
-    started_ticks: u64,
+    started: Reading,
     ticks_per_second: u64,
     measured: bool,
 }
@@ -351,12 +350,7 @@ struct TickRate {
 impl TickRate {
     fn start() -> Self {
         // A tick is a microsecond or so, until measured.
-        Self {
-            started: Instant::now(),
-            started_ticks: clock::ticks(),
-            ticks_per_second: 1_000_000,
-            measured: false,
-        }
+        Self { started: Reading::take(), ticks_per_second: 1_000_000, measured: false }
     }
 
     /// As soon as it can be done.
@@ -367,8 +361,9 @@ impl TickRate {
     }
 
     fn measure(&mut self) {
-        let ticks = u128::from(clock::ticks().wrapping_sub(self.started_ticks));
-        let microseconds = self.started.elapsed().as_micros();
+        let now = Reading::take();
+        let ticks = u128::from(now.ticks.wrapping_sub(self.started.ticks));
+        let microseconds = now.at.duration_since(self.started.at).as_micros();
         if microseconds > 10_000 {
             self.measured = true;
             self.ticks_per_second =
@@ -382,8 +377,35 @@ impl TickRate {
     }
 }
 
+/// Both clocks at one moment.
+#[derive(Clone, Copy, Debug)]
+struct Reading {
+    at: Instant,
+    ticks: u64,
+}
+
+impl Reading {
+    fn take() -> Self {
+        Self::take_of(clock::ticks, Instant::now)
+    }
+
+    /// The clocks cannot be read at once, and the thread may lose its processor in between: the best of some attempts.
+    fn take_of(mut ticks: impl FnMut() -> u64, mut now: impl FnMut() -> Instant) -> Self {
+        const ATTEMPTS: usize = 4;
+        let attempt = || {
+            let before = ticks();
+            let at = now();
+            (ticks().wrapping_sub(before), Self { at, ticks: before })
+        };
+        let attempts = std::iter::repeat_with(attempt).take(ATTEMPTS);
+        attempts.min_by_key(|(apart, _)| *apart).expect("more than none").1
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     #[test]
@@ -394,5 +416,23 @@ mod tests {
         let distinct: std::collections::BTreeSet<_> = waits.iter().collect();
         assert!(distinct.len() > 30, "{waits:?}");
         assert_eq!(jitter.shorten(Duration::ZERO), Duration::ZERO);
+    }
+
+    #[test]
+    fn clocks_are_read_together_though_the_processor_is_lost_in_between() {
+        let start = Instant::now();
+        // The thread sleeps between the first two readings.
+        let ticks = Cell::new(0);
+        let tick = |count: u64| ticks.replace(ticks.get() + count);
+        let read_ticks = || tick(1);
+        let now = || {
+            if ticks.get() < 10 {
+                tick(50_000);
+            }
+            start + Duration::from_micros(ticks.get())
+        };
+        let reading = Reading::take_of(read_ticks, now);
+        let microseconds = reading.at.duration_since(start).as_micros();
+        assert!(u128::from(reading.ticks).abs_diff(microseconds) <= 2, "{reading:?}");
     }
 }
