@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use rustix::io::Errno;
 use vrange_os::linux::{Linux, offer_unmerged};
-use vrange_os::{OsError, PAGE_BYTES, Span, System};
+use vrange_os::{OsError, PAGE_BYTES, Residency, Span, System};
 
 use crate::error::{Error, ErrorKind};
 use crate::inner::Inner;
@@ -372,11 +372,27 @@ pub unsafe fn unmark_zeroed(start: *mut u8, bytes: usize) -> Result<usize, Error
         // SAFETY: the caller's own pages, readable and writable, which nobody else uses meanwhile.
         unsafe { first.write_bytes(0, pages.len() * PAGE_BYTES) };
     };
-    let looked = need_system()?.residency(span, false, &mut |pages, _| zero(pages));
+    let looked = need_system()?.residency(span, false, &mut |pages, residency| match residency {
+        // To write to the shared zero page would take a page of memory.
+        Residency::Shared => {
+            // SAFETY: as above, and in whole words.
+            let is_zero = |page: &usize| unsafe { is_zero(start.wrapping_add(page * PAGE_BYTES)) };
+            pages.filter(|page| !is_zero(page)).for_each(|page| zero(page..page + 1));
+        }
+        Residency::Present | Residency::Swapped => zero(pages),
+    });
     if looked.is_err() {
         zero(0..span.pages());
     }
     Ok(zeroed)
+}
+
+/// # Safety
+/// A readable page that nobody writes to.
+unsafe fn is_zero(page: *const u8) -> bool {
+    // SAFETY: as promised by the caller; a page is aligned for any word.
+    let words = unsafe { std::slice::from_raw_parts(page.cast::<u64>(), PAGE_BYTES / size_of::<u64>()) };
+    words.iter().all(|word| *word == 0)
 }
 
 /// As [`unmark`], and drops free memory ([`try_mark`]) that is there, so that only what is used of it takes memory again: for an allocator

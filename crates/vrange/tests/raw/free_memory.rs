@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use vrange::Content;
 use vrange::raw::{self, Mark};
 use vrange_os::linux::Linux;
-use vrange_os::{PAGE_BYTES, System as _};
+use vrange_os::{PAGE_BYTES, Residency, System as _};
 use vrange_testing::{in_child, reclaimers_of};
 
 use crate::support::{Mapping, offer_all};
@@ -20,11 +20,14 @@ fn try_mark(memory: &Mapping, pages: std::ops::Range<usize>) -> bool {
     unsafe { raw::try_mark(memory.at_page(pages.start), pages.len() * PAGE_BYTES) }.expect("a range")
 }
 
-/// How many of these pages are in memory.
+/// How many of these pages are in memory. (Nobody else maps them, so one that is shared is the shared zero page.)
 fn resident(memory: &Mapping, pages: std::ops::Range<usize>) -> usize {
     let mut count = 0;
     let linux = Linux::get().expect("Linux");
-    linux.residency(memory.span(pages), false, &mut |found, _| count += found.len()).expect("a page table");
+    let count_own = &mut |found: std::ops::Range<usize>, residency| {
+        count += if residency == Residency::Shared { 0 } else { found.len() };
+    };
+    linux.residency(memory.span(pages), false, count_own).expect("a page table");
     count
 }
 
