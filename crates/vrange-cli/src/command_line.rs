@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::bench::cache::{Part as CachePart, Role as CacheRole};
 use crate::bench::malloc::Workload;
@@ -174,12 +174,11 @@ pub(crate) struct RunOptions {
     /// difference.
     #[arg(long)]
     pub(crate) paired: bool,
-    /// The program: a path, or a name in PATH.
-    #[arg(value_name = "COMMAND", required = true)]
-    pub(crate) command: OsString,
-    /// Its arguments.
-    #[arg(value_name = "ARGUMENT", trailing_var_arg = true, allow_hyphen_values = true)]
-    pub(crate) arguments: Vec<OsString>,
+    /// The program, a path or a name in PATH, and its arguments, whatever they begin with
+    // One list: what follows a second positional argument's name may still be taken for an option of ours.
+    #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true)]
+    #[arg(value_hint = ValueHint::CommandWithArguments)]
+    pub(crate) command: Vec<OsString>,
 }
 
 /// Which memory allocator a program is to run with. (The variants' comments are part of the manual.)

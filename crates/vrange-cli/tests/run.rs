@@ -68,6 +68,28 @@ fn what_the_user_preloads_is_kept() {
     assert!(stdout(&output).ends_with(&format!("libvrange_preload.so:{libc}\n")), "{}", stdout(&output));
 }
 
+/// Also those that have the name of one of ours.
+#[test]
+fn options_behind_the_program_are_the_programs() {
+    if !is_built() {
+        return;
+    }
+    for arguments in [["--stats", "--json"], ["--help", "-h"], ["--version", "--"], ["--limit", "x"]] {
+        for separated in [false, true] {
+            let mut command = vrange();
+            command.args(["run", "--malloc", "none"]);
+            command.args(separated.then_some("--")).arg("/usr/bin/printf").args(["%s %s\n"]).args(arguments);
+            let output = command.output().expect("the command starts");
+            assert_eq!(stdout(&output), format!("{}\n", arguments.join(" ")), "{}", stderr(&output));
+        }
+    }
+    // The first argument of all: `cat` has no option of that name.
+    let output = run_plain(&["cat", "--stats"]);
+    assert!(stderr(&output).contains("cat:") && !output.status.success(), "{}", stderr(&output));
+    // In front of it, one that is unknown is refused.
+    refused(&run_plain(&["--frobnicate", "sh", "-c", "echo ran"]), 2, "--frobnicate");
+}
+
 /// The advice works in a program and in what it starts.
 #[test]
 fn the_advice_is_known_in_the_program_and_its_children() {

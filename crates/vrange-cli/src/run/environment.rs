@@ -59,8 +59,7 @@ mod tests {
             limit: None,
             stats: false,
             paired: false,
-            command: "a".into(),
-            arguments: Vec::new(),
+            command: vec!["a".into()],
         }
     }
 

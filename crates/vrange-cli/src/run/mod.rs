@@ -25,7 +25,9 @@ pub(crate) const PRELOAD: &str = "LD_PRELOAD";
 /// runs with other rights than ours, or that was made for another kind of machine or C library. Or it would run without the
 /// allocator that was asked for.
 pub(crate) fn run(options: &RunOptions) -> Result<(), Failure> {
-    let path = program::find(&options.command)?;
+    // The command line has at least one word.
+    let (name, arguments) = options.command.split_first().ok_or_else(|| Failure::usage("no program"))?;
+    let path = program::find(name)?;
     let program = program::check(&path)?;
     let others = preload::Preload::read(&std::env::var_os(PRELOAD).unwrap_or_default());
     let setup = setup::choose(options.malloc, &program, &others)?;
@@ -39,8 +41,8 @@ pub(crate) fn run(options: &RunOptions) -> Result<(), Failure> {
         eprintln!("warning: {warning}");
     }
     let error = Command::new(&path)
-        .arg0(&options.command)
-        .args(&options.arguments)
+        .arg0(name)
+        .args(arguments)
         .env(PRELOAD, preload)
         .envs(environment::variables(options, &setup, &malloc_conf))
         .exec();
