@@ -4,12 +4,12 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::{Args, ColorChoice, CommandFactory as _, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::bench::cache::{Part as CachePart, Role as CacheRole};
 use crate::bench::malloc::Workload;
 use crate::failure::Failure;
-use crate::{seconds, size};
+use crate::{colour, seconds, size};
 
 /// Directories that hold many files on nearly every machine; the first that exists is the demo's default.
 const DEFAULT_DIRECTORIES: [&str; 4] = ["/usr/lib", "/usr/share", "/usr/bin", "/bin"];
@@ -310,6 +310,11 @@ pub(crate) struct ManualOptions {
 #[derive(Debug, Parser)]
 #[command(name = "vrange", version, max_term_width = 100)]
 struct CommandLine {
+    /// When to colour what is printed
+    ///
+    /// `auto`: on a terminal, unless the variable NO_COLOR is set, or CLICOLOR is 0; and elsewhere, too, if CLICOLOR_FORCE is set.
+    #[arg(long, value_name = "WHEN", value_enum, default_value = "auto", global = true)]
+    color: ColorChoice,
     #[command(subcommand)]
     command: Command,
 }
@@ -492,7 +497,10 @@ impl ExporterArgs {
 /// Reads the process's arguments. Help, version and arguments that clap refuses end the process here, with exit
 /// code 0 or 2.
 pub(crate) fn parse() -> Result<Job, Failure> {
-    match CommandLine::parse().command {
+    colour::choose(colour::asked_for(std::env::args_os()));
+    let line = CommandLine::parse();
+    colour::choose(line.color);
+    match line.command {
         Command::Demo(args) => args.check().map(Job::Demo),
         Command::Doctor(options) => Ok(Job::Doctor(options)),
         Command::Stat(options) => Ok(Job::Stat(options)),

@@ -79,11 +79,23 @@ impl Failure {
         self
     }
 
-    /// What to print on standard error, with its line end; empty if there is nothing to say.
+    /// What to tell people, with its line end; empty if there is nothing to say.
     pub(crate) fn report(&self) -> String {
+        self.labelled("error:")
+    }
+
+    /// The same for standard error, with the label coloured as the command line's own complaints have it. To be printed with
+    /// [`anstream`], which takes colours out where none are wanted.
+    pub(crate) fn styled_report(&self) -> String {
+        let styles = clap::builder::Styles::styled();
+        let style = styles.get_error();
+        self.labelled(format_args!("{style}error:{style:#}"))
+    }
+
+    fn labelled(&self, label: impl std::fmt::Display) -> String {
         match self.kind {
             Kind::ReaderGone => String::new(),
-            _ => format!("error: {}\n", self.reason()),
+            _ => format!("{label} {}\n", self.reason()),
         }
     }
 

@@ -2,6 +2,7 @@
 //! volatile memory, and measurements.
 
 mod bench;
+mod colour;
 mod command_line;
 mod demo;
 mod doctor;
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
     match command_line::parse().and_then(start) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprint!("{}", failure.report());
+            anstream::eprint!("{}", failure.styled_report());
             failure.exit_code()
         }
     }

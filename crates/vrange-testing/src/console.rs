@@ -160,6 +160,16 @@ impl Console {
         lock(&self.screen).0.screen().alternate_screen()
     }
 
+    /// Has anything on the screen a colour of its own?
+    pub fn is_coloured(&self) -> bool {
+        let screen = lock(&self.screen);
+        let screen = screen.0.screen();
+        let (lines, columns) = screen.size();
+        let mut cells = (0..lines.get())
+            .flat_map(|line| (0..columns.get()).filter_map(move |column| screen.cell(line, column)));
+        cells.any(|cell| cell.fgcolor() != vt100::Color::Default)
+    }
+
     /// Is the terminal as it was before the program ran: what was on the screen, the cursor, echo, lines and signals?
     pub fn is_restored(&self) -> bool {
         let screen = lock(&self.screen);

@@ -1,6 +1,7 @@
 //! Charts of block characters.
 
 use super::wire::Sample;
+use crate::colour;
 
 /// Eighths of a character cell, from empty to full.
 const EIGHTHS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
@@ -20,23 +21,21 @@ pub(crate) struct Canvas {
 const FRAME_COLUMNS: usize = 9;
 
 impl Canvas {
-    /// The terminal that standard output is, or 80 plain columns where it is none.
+    /// The terminal that standard output is, or 80 columns where it is none.
     pub(crate) fn of_stdout() -> Self {
         let stdout = std::io::stdout();
         let terminal = rustix::termios::isatty(&stdout);
         let width = rustix::termios::tcgetwinsize(&stdout).map_or(0, |size| usize::from(size.ws_col));
-        let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-        let plain = set("NO_COLOR") || std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-        Self::new(terminal.then_some(width), plain)
+        Self::new(terminal.then_some(width), colour::of_stdout(&stdout))
     }
 
-    /// `terminal_width`: none where it is no terminal; 0 where it does not tell. `plain`: no colours, please.
-    fn new(terminal_width: Option<usize>, plain: bool) -> Self {
+    /// `terminal_width`: none where it is no terminal; 0 where it does not tell.
+    fn new(terminal_width: Option<usize>, colour: bool) -> Self {
         let width = match terminal_width {
             None | Some(0) => 80,
             Some(width) => width.clamp(30, 90),
         };
-        Self { columns: width - FRAME_COLUMNS, colour: terminal_width.is_some() && !plain }
+        Self { columns: width - FRAME_COLUMNS, colour }
     }
 }
 
@@ -161,11 +160,10 @@ mod tests {
 
     #[test]
     fn charts_are_as_wide_as_the_terminal_and_plain_on_request() {
-        let canvas = Canvas::new(Some(60), false);
-        assert!(canvas.colour);
+        let canvas = Canvas::new(Some(60), true);
         let picture = by_age(canvas, &[0.0, 0.5, 1.0]);
         assert!(picture.contains(GREEN));
-        let plain = Canvas::new(Some(60), true);
+        let plain = Canvas::new(Some(60), false);
         let picture = by_age(plain, &[0.0, 0.5, 1.0]);
         assert!(!picture.contains('\x1b'), "{picture}");
         assert!(picture.lines().all(|line| line.chars().count() <= 60), "{picture}");
