@@ -388,6 +388,9 @@ enum Command {
     ///
     /// Where --decay and --limit are not given, the variables VRANGE_DECAY and VRANGE_LIMIT of the environment stand for them.
     ///
+    /// The libraries are looked for in ../lib beside the folder of this command, then in that folder itself. If the variable
+    /// VRANGE_LIBDIR names a folder, they are looked for there, and nowhere else.
+    ///
     /// The exit code is the program's; 126 if it cannot be run, 127 if there is none.
     Run(RunOptions),
     /// Measure, beside the alternatives
