@@ -27,8 +27,8 @@ pub(crate) fn run(options: &ExporterOptions) -> Result<(), Failure> {
     let listener = listen(options.listen)?;
     let address = listener.local_addr().map_err(|error| Failure::io("asking for", "the address", &error))?;
     let page = Page::new(Wanted::of(&options.processes));
-    output::text(&format!("http://{address}/metrics\n"))?;
-    server::serve(listener, move || page.text())
+    let ready = || output::text(&format!("http://{address}/metrics\n"));
+    server::serve(listener, move || page.text(), ready)
 }
 
 fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {

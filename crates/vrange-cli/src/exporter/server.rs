@@ -30,31 +30,33 @@ const CONNECTIONS_MAX: usize = 64;
 /// After an `accept` that fails, for lack of descriptors for example, the next is tried after this long.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
-/// Answers with what `page` says, until SIGINT, SIGTERM or SIGHUP comes.
+/// Answers with what `page` says, until SIGINT, SIGTERM or SIGHUP comes. `ready` is called once those are waited for.
 ///
 /// # Errors
-/// The system has no event queue to give, or signals cannot be caught.
+/// The system has no event queue to give, signals cannot be caught, or `ready` fails.
 pub(super) fn serve(
     listener: TcpListener,
     page: impl Fn() -> Result<String, Failure> + 'static,
+    ready: impl FnOnce() -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::run(format!("starting the server: {error}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let served = async {
-        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
         let end = Rc::new(Notify::new());
         for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
-            let (mut signal, end) = (signal(kind)?, Rc::clone(&end));
+            let (mut signal, end) = (signal(kind).map_err(failed)?, Rc::clone(&end));
             tokio::task::spawn_local(async move {
                 signal.recv().await;
                 end.notify_one();
             });
         }
+        ready()?;
         tokio::task::spawn_local(accept(listener, Rc::new(page)));
         end.notified().await;
         Ok(())
     };
-    LocalSet::new().block_on(&runtime, served).map_err(failed)
+    LocalSet::new().block_on(&runtime, served)
 }
 
 async fn accept(listener: tokio::net::TcpListener, page: Rc<impl Fn() -> Result<String, Failure> + 'static>) {
