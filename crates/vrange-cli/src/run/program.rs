@@ -39,6 +39,10 @@ pub(super) struct Program {
 /// The file that a shell would run for this name.
 pub(super) fn find(name: &OsStr) -> Result<PathBuf, Failure> {
     which::which(name).map_err(|_| {
+        let is_there = name.as_bytes().contains(&b'/') && Path::new(name).exists();
+        if is_there {
+            return Failure::cannot_run(format!("{} is not a file that may be executed", name.display()));
+        }
         Failure::not_found(format!("no program {}", name.display()))
             .hint("give a path, or the name of a program in PATH")
     })
