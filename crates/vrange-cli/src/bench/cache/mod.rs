@@ -160,6 +160,8 @@ pub(crate) fn run(options: &CacheBenchOptions) -> Result<(), Failure> {
     let load_before = load_average();
     let found = measure(&plan, is_wanted, &interrupt, &progress)?;
     drop(progress);
+    // A signal that came at the very end still counts, and so does one that had a part given up.
+    interrupt.check()?;
     if let (Some(file), Ok(tenants)) = (&options.svg, &found.tenants) {
         chart::write(file, tenants, &plan.tenant)?;
     }

@@ -58,6 +58,8 @@ pub(crate) fn run(options: &BenchOptions) -> Result<(), Failure> {
     interrupt.check()?;
     let footprint = footprint::measure(options.quick)?;
     let idle = idle::measure(options.quick)?;
+    // A signal that came at the very end still counts.
+    interrupt.check()?;
     if options.json {
         let mut rows = table.rows();
         rows.extend(footprint.rows());

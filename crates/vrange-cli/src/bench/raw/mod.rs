@@ -71,6 +71,8 @@ pub(crate) fn run(options: &RawBenchOptions) -> Result<(), Failure> {
         let rounds = if options.quick { QUICK_ROUNDS } else { plan.rounds };
         table.add(plan.bytes, &measure(*plan, rounds, preloaded, &interrupt)?);
     }
+    // A signal that came at the very end still counts.
+    interrupt.check()?;
     if options.json {
         return output::json(&table.rows());
     }
