@@ -4,11 +4,14 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, ColorChoice, CommandFactory as _, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::builder::Styles;
+use clap::{
+    Args, ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum, ValueHint,
+};
 
 use crate::bench::cache::{Part as CachePart, Role as CacheRole};
 use crate::bench::malloc::Workload;
-use crate::failure::Failure;
+use crate::failure::{EXIT_CODES, Failure};
 use crate::{colour, seconds, size};
 
 /// Directories that hold many files on nearly every machine; the first that exists is the demo's default.
@@ -501,7 +504,8 @@ impl ExporterArgs {
 /// code 0 or 2.
 pub(crate) fn parse() -> Result<Job, Failure> {
     colour::choose(colour::asked_for(std::env::args_os()));
-    let line = CommandLine::parse();
+    let line =
+        CommandLine::from_arg_matches(&definition().get_matches()).unwrap_or_else(|error| error.exit());
     colour::choose(line.color);
     match line.command {
         Command::Demo(args) => args.check().map(Job::Demo),
@@ -523,7 +527,18 @@ pub(crate) fn parse() -> Result<Job, Failure> {
 
 /// The definition of the whole command line.
 pub(crate) fn definition() -> clap::Command {
-    CommandLine::command()
+    explained(CommandLine::command())
+}
+
+/// Has the help of each command end with what exit codes mean.
+fn explained(command: clap::Command) -> clap::Command {
+    let styles = Styles::styled();
+    let header = styles.get_header();
+    let mut text = format!("{header}Exit codes:{header:#}");
+    for (code, meaning) in EXIT_CODES {
+        text += &format!("\n  {code:<6} {meaning}");
+    }
+    command.after_long_help(text).mut_subcommands(explained)
 }
 
 impl DemoArgs {

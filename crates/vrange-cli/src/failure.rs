@@ -2,6 +2,16 @@
 
 use std::process::ExitCode;
 
+/// What the command's exit codes mean, for the help and the manual.
+pub(crate) const EXIT_CODES: [(&str, &str); 6] = [
+    ("0", "Done. Also when a signal ends `stat --watch` or `exporter`."),
+    ("1", "Failed; or what was found is bad, or not there."),
+    ("2", "The arguments cannot be used."),
+    ("126", "`run`: the program cannot be run, or not with the library."),
+    ("127", "`run`: there is no such program."),
+    ("128+N", "Ended by signal N, with nothing left behind: 130 by Ctrl-C."),
+];
+
 /// Why the command ends without success.
 #[derive(Debug)]
 pub(crate) struct Failure {
