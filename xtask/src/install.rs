@@ -1,4 +1,5 @@
-//! `cargo xtask install`: the command, the libraries, the header and the manual pages, where programs look for them.
+//! `cargo xtask install`: the command, the libraries, the header, the manual pages and what shells complete, where programs look for
+//! them.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -14,6 +15,12 @@ use crate::workspace::Workspace;
 
 const PACKAGES: &[&str] = &["vrange-cli", "vrange-capi", "vrange-preload", "vrange-mimalloc"];
 const MANUAL: &str = "crates/vrange-capi/man";
+/// A shell, and where below the prefix it looks.
+const COMPLETIONS: [(&str, &str); 3] = [
+    ("bash", "share/bash-completion/completions/vrange"),
+    ("zsh", "share/zsh/site-functions/_vrange"),
+    ("fish", "share/fish/vendor_completions.d/vrange.fish"),
+];
 /// What a program that was linked with the library asks for; `crates/vrange-capi/build.rs` writes it into the library.
 const SONAME: &str = "libvrange.so.0";
 /// What a static library of Rust asks of the system (`rustc --print native-static-libs`).
@@ -63,6 +70,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     }
     install_manual(&source(MANUAL), &place)?;
     install_manual(&manual_of_the_command(workspace, &built)?, &place)?;
+    install_completions(&built, &place)?;
     println!(
         "install: done; programs find the library once `ldconfig` has run, or with LD_LIBRARY_PATH or an rpath"
     );
@@ -87,6 +95,15 @@ fn manual_of_the_command(workspace: &Workspace, built: &Path) -> Result<PathBuf>
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     Command::new(built.join("vrange")).arg("manual").arg(&folder).run()?;
     Ok(folder)
+}
+
+/// What the command says of itself to each shell, in the folder in which that shell looks.
+fn install_completions(built: &Path, place: &Place) -> Result<()> {
+    for (shell, path) in COMPLETIONS {
+        let script = Command::new(built.join("vrange")).args(["completions", shell]).output_text()?;
+        place.text(&script, path)?;
+    }
+    Ok(())
 }
 
 /// What pkg-config tells a program's build.

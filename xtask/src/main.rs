@@ -30,7 +30,7 @@ enum Chore {
     Msrv,
     /// Write the C header, or check that it is as its functions are.
     Header(header::Options),
-    /// Build everything and put it where programs look: command, libraries, header, manual pages.
+    /// Build everything and put it where programs look: command, libraries, header, manual pages, completions.
     Install(install::Options),
     /// Run the tests of the library under AddressSanitizer or ThreadSanitizer.
     Sanitize(sanitize::Options),

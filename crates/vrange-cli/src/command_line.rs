@@ -11,11 +11,15 @@ use clap::{
 
 use crate::bench::cache::{Part as CachePart, Role as CacheRole};
 use crate::bench::malloc::Workload;
+use crate::completions::Shell;
 use crate::failure::{EXIT_CODES, Failure};
 use crate::{colour, seconds, size};
 
 /// Directories that hold many files on nearly every machine; the first that exists is the demo's default.
 const DEFAULT_DIRECTORIES: [&str; 4] = ["/usr/lib", "/usr/share", "/usr/bin", "/bin"];
+
+/// What the command is called.
+pub(crate) const NAME: &str = "vrange";
 
 /// Less than this leaves no room for the processes themselves beside anything worth looking at.
 const MEMORY_BYTES_MIN: u64 = 64 << 20;
@@ -49,6 +53,8 @@ pub(crate) enum Job {
     BenchCache(CacheBenchOptions),
     /// A process that `vrange bench cache` started: not for users.
     CacheProcess(CacheRole),
+    /// `vrange completions`.
+    Completions(CompletionsOptions),
     /// `vrange manual`: for the installation, not for users.
     Manual(ManualOptions),
 }
@@ -245,7 +251,7 @@ pub(crate) struct MallocBenchOptions {
     #[arg(long)]
     pub(crate) quick: bool,
     /// Draw a bar chart of speed and memory into this file, too, as SVG.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) svg: Option<PathBuf>,
 }
 
@@ -289,7 +295,7 @@ pub(crate) struct CacheBenchOptions {
     #[arg(long)]
     pub(crate) json: bool,
     /// Draw memory and hits beside the tenant over time into this file, too, as SVG.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) svg: Option<PathBuf>,
     /// Measure this part only; may be given more than once.
     #[arg(long, value_name = "PART", value_enum)]
@@ -302,6 +308,14 @@ pub(crate) struct CacheBenchOptions {
     pub(crate) quick: bool,
 }
 
+/// For whom completions are.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CompletionsOptions {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: Shell,
+}
+
 /// Where the manual is to be written.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ManualOptions {
@@ -311,7 +325,7 @@ pub(crate) struct ManualOptions {
 
 /// Volatile memory: see it work, ask what this machine can do, measure it.
 #[derive(Debug, Parser)]
-#[command(name = "vrange", version, max_term_width = 100)]
+#[command(name = NAME, version, max_term_width = 100)]
 struct CommandLine {
     /// When to colour what is printed
     ///
@@ -405,6 +419,11 @@ enum Command {
     MallocWork(MallocWorkOptions),
     #[command(hide = true, subcommand)]
     CacheProcess(CacheRole),
+    /// Print what a shell needs to complete the command's words
+    ///
+    /// `cargo xtask install` puts it where the shells look. By hand: in bash, `source <(vrange completions bash)`; in fish,
+    /// `vrange completions fish | source`; for zsh into a file named _vrange in a folder of `$fpath`.
+    Completions(CompletionsOptions),
     /// Write a manual page for each command
     #[command(hide = true)]
     Manual(ManualOptions),
@@ -462,6 +481,7 @@ enum Bench {
 #[derive(Debug, Args)]
 struct DemoArgs {
     /// Directory to read files from [default: /usr/lib, or another that this machine has]
+    #[arg(value_hint = ValueHint::DirPath)]
     directory: Option<PathBuf>,
     /// The limit that the cache and the hog share, such as 512M or 2G
     #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = size::parse)]
@@ -521,6 +541,7 @@ pub(crate) fn parse() -> Result<Job, Failure> {
         Command::CacheProcess(role) => Ok(Job::CacheProcess(role)),
         Command::DemoProcess(role) => Ok(Job::DemoProcess(role)),
         Command::MallocWork(options) => Ok(Job::MallocWork(options)),
+        Command::Completions(options) => Ok(Job::Completions(options)),
         Command::Manual(options) => Ok(Job::Manual(options)),
     }
 }

@@ -4,6 +4,7 @@
 mod bench;
 mod colour;
 mod command_line;
+mod completions;
 mod demo;
 mod doctor;
 mod exporter;
@@ -50,6 +51,7 @@ fn start(job: Job) -> Result<(), Failure> {
         Job::MallocWork(options) => bench::malloc::work(&options),
         Job::BenchCache(options) => bench::cache::run(&options),
         Job::CacheProcess(role) => bench::cache::work(&role),
+        Job::Completions(options) => completions::run(&options),
         Job::Manual(options) => manual::run(&options),
     }
 }

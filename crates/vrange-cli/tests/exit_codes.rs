@@ -74,6 +74,7 @@ fn code_2_is_a_command_line_that_cannot_be() {
         &["frobnicate"],
         &["demo", "--frobnicate"],
         &["demo", "/no/such/directory"],
+        &["completions", "tcsh"],
         &["exporter", "--listen", "0.0.0.0:0"],
         &["bench", "cache", "--svg", "/no/such/folder/a.svg"],
         &["run"],
