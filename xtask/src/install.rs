@@ -65,7 +65,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     }
     place.file(&source(HEADER), "include/vrange.h")?;
     place.text(&pkg_config(&options.prefix), "lib/pkgconfig/vrange.pc")?;
-    for document in ["README.md", "CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT"] {
+    for document in ["README.md", "CHANGELOG.md", "docs/containers.md", "LICENSE-APACHE", "LICENSE-MIT"] {
         place.file(&source(document), &format!("share/doc/vrange/{document}"))?;
     }
     install_manual(&source(MANUAL), &place)?;

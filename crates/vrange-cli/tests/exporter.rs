@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -201,6 +202,57 @@ fn signals_end_it_with_success() {
         kill_process(Pid::from_child(&exporter.process), signal).expect("a child of ours");
         assert_eq!(exporter.process.wait().expect("it ends").code(), Some(0));
     }
+}
+
+/// The page on containers, which tells what to watch.
+fn page() -> String {
+    fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/containers.md")).expect("the page")
+}
+
+/// The rules that stand in it.
+fn rules() -> String {
+    let page = page();
+    let (_, rest) = page.split_once("```yaml\ngroups:\n").expect("rules");
+    format!("groups:\n{}", rest.split("```").next().expect("their end"))
+}
+
+#[test]
+fn the_pages_series_are_served() {
+    let child = started();
+    let exporter = Exporter::start(&[]);
+    common::wait_until("3 MiB offered", || {
+        exporter.value("vrange_offered_bytes", child.pid()) == Some(f64::from(3 << 20))
+    });
+    let body = exporter.get("/metrics").1;
+    let page = page();
+    let words = page.split(|of: char| !of.is_ascii_alphanumeric() && of != '_');
+    let series: BTreeSet<&str> = words.filter(|word| word.starts_with("vrange_")).collect();
+    assert!(series.len() >= 12, "{series:?}");
+    for series in series {
+        // This one is there only while there are such processes.
+        let is_served = series == "vrange_closed_processes"
+            || body.lines().any(|line| line.split(['{', ' ']).next() == Some(series));
+        assert!(is_served, "{series}: {body}");
+    }
+}
+
+#[test]
+fn the_pages_rules_are_rules_to_promtool() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("rules.yml");
+    let checked = |rules: &str| {
+        fs::write(&file, rules).expect("a file");
+        Command::new("promtool").args(["check", "rules"]).arg(&file).output()
+    };
+    let output = match checked(&rules()) {
+        Ok(output) => output,
+        Err(error) => return skipped(&format!("promtool: {error}")),
+    };
+    let text = common::stdout(&output) + &common::stderr(&output);
+    assert!(output.status.success() && text.contains("SUCCESS: 4 rules found"), "{text}");
+    // The control: it looks into expressions.
+    let broken = checked(&rules().replace("rate(", "rate((")).expect("it started before");
+    assert!(!broken.status.success());
 }
 
 /// A Prometheus of the system's, for as long as this lives.

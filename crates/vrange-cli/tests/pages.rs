@@ -1,0 +1,68 @@
+//! What pages of `docs` say of tests: that there are such.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// The names of all functions of all integration tests.
+fn functions(folder: &Path, found: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(folder).expect("a folder").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            functions(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).expect("a file");
+            let names = text.lines().filter_map(|line| line.strip_prefix("fn ")?.split('(').next());
+            found.extend(names.map(str::to_owned));
+        }
+    }
+}
+
+fn all_tests() -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for package in fs::read_dir(root().join("crates")).expect("a folder").flatten() {
+        let tests = package.path().join("tests");
+        if tests.is_dir() {
+            functions(&tests, &mut found);
+        }
+    }
+    found
+}
+
+/// What stands between backticks and has a test's name: words that are joined, at least four.
+fn named(page: &str) -> BTreeSet<&str> {
+    let quoted = page.split('`').skip(1).step_by(2);
+    quoted
+        .filter(|name| {
+            name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+        })
+        .filter(|name| name.matches('_').count() >= 3)
+        .filter(|name| !name.starts_with("vrange_") && !name.starts_with("container_"))
+        .collect()
+}
+
+#[test]
+fn every_test_that_a_page_names_is_there() {
+    let tests = all_tests();
+    let mut count = 0;
+    for page in fs::read_dir(root().join("docs")).expect("pages").flatten() {
+        let text = fs::read_to_string(page.path()).expect("a page");
+        for name in named(&text) {
+            assert!(tests.contains(name), "{}: there is no test {name}", page.path().display());
+            count += 1;
+        }
+    }
+    assert!(count >= 25, "{count} tests are named");
+}
+
+/// The control.
+#[test]
+fn a_name_that_is_no_tests_is_noticed() {
+    let named = named("It is so: `a_test_that_nobody_wrote`, of `vrange_lost_bytes_total` and `page_cache`.");
+    assert_eq!(named.into_iter().collect::<Vec<_>>(), ["a_test_that_nobody_wrote"]);
+    assert!(!all_tests().contains("a_test_that_nobody_wrote"));
+}
