@@ -174,6 +174,14 @@ fn zsh_completes_commands_options_and_values() {
     }
 }
 
+#[test]
+fn the_documents_are_there() {
+    for document in ["README.md", "CHANGELOG.md", "docs/containers.md"] {
+        let text = fs::read_to_string(installed("share/doc/vrange").join(document)).expect("a document");
+        assert!(text.starts_with("# "), "{document}");
+    }
+}
+
 /// The manual is read by its names, and tells of exit codes.
 #[test]
 fn each_command_has_its_page() {

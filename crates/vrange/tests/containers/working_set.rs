@@ -64,6 +64,24 @@ fn pages_that_are_used_again_count_once_the_kernel_has_looked() {
     assert!(is_about(looked.working_set, before.working_set), "{before:?} {looked:?}");
 }
 
+/// As the first, in a group in which the kernel has looked for memory before, again and again.
+#[test]
+fn offered_pages_leave_the_working_set_also_where_memory_was_short_before() {
+    let _alone = alone();
+    let Some(mut pod) = Pod::start("short-before", NO_LIMIT_BYTES, "unattended") else { return };
+    pod.ask(&format!("keep {KEPT_BYTES}"));
+    for _ in 0..10 {
+        squeeze(&pod, KEPT_BYTES / 2);
+        squeeze(&pod, NO_LIMIT_BYTES);
+        assert_eq!(pod.ask("use"), "0");
+    }
+    let before = pod.figures();
+    assert_eq!(pod.ask(&format!("offer {KEPT_BYTES}")), KEPT_BYTES.to_string());
+    let after = pod.figures();
+    println!("{before:?} {after:?}");
+    assert!(is_about(before.working_set - after.working_set, KEPT_BYTES), "{before:?} {after:?}");
+}
+
 /// Limits the group as far as it can be done without a kill.
 fn squeeze(pod: &Pod, bytes: u64) {
     // Version 1 tries, and answers EBUSY.
