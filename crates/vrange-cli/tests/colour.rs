@@ -4,7 +4,7 @@ mod common;
 
 use std::process::{Command, Output};
 
-use common::{directory_of_files, stderr, stdout};
+use common::{directory_of_files, stderr, stdout, wait_until};
 use vrange_testing::Console;
 
 const ESCAPE: char = '\x1b';
@@ -118,6 +118,6 @@ fn progress_is_shown_on_a_terminal_only() {
         let mut command = vrange();
         command.args(arguments);
         let console = Console::start(command, 24, 80);
-        console.wait_for("the bar", |text| text.contains(shown));
+        wait_until("the bar", || console.has_written(shown));
     }
 }

@@ -30,6 +30,8 @@ pub struct Console {
     line: OwnedFd,
     modes_before: LocalModes,
     screen: Arc<Mutex<Screen>>,
+    /// All that was written, as it was.
+    written: Arc<Mutex<Vec<u8>>>,
 }
 
 struct Screen(vt100::Parser);
@@ -67,16 +69,21 @@ impl Console {
         let modes_before = modes(&line);
         let process = command.spawn().expect("the program starts");
         let screen = Arc::new(Mutex::new(Screen(empty(lines, columns))));
-        let (drawn, mut output) =
-            (Arc::clone(&screen), File::from(keyboard.try_clone().expect("a descriptor")));
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let (drawn, kept, mut output) = (
+            Arc::clone(&screen),
+            Arc::clone(&written),
+            File::from(keyboard.try_clone().expect("a descriptor")),
+        );
         // Ends when the console is dropped, which closes the program's side.
         std::thread::spawn(move || {
             let mut bytes = [0; 4096];
             while let Ok(length @ 1..) = output.read(&mut bytes) {
                 lock(&drawn).0.process(&bytes[..length]);
+                kept.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&bytes[..length]);
             }
         });
-        Self { process, keyboard: keyboard.into(), line, modes_before, screen }
+        Self { process, keyboard: keyboard.into(), line, modes_before, screen, written }
     }
 
     /// The process's number.
@@ -117,6 +124,12 @@ impl Console {
     /// What is on the screen, in lines.
     pub fn text(&self) -> String {
         lock(&self.screen).0.screen().contents()
+    }
+
+    /// Was this written, though it may have been wiped out since?
+    pub fn has_written(&self, text: &str) -> bool {
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&written).contains(text)
     }
 
     /// Waits until the screen is so.
