@@ -127,8 +127,7 @@ fn measure_values(
     progress.phase(&format!("filling caches with values of {value_bytes} bytes"), Kind::ALL.len());
     let mut caches = Vec::new();
     for kind in Kind::ALL {
-        interrupt.check()?;
-        caches.push((kind, full(kind, keys, value_bytes)?));
+        caches.push((kind, full(kind, keys, value_bytes, interrupt)?));
         progress.step();
     }
     let draw = |number| {
@@ -158,12 +157,17 @@ fn measure_values(
 }
 
 /// A cache that holds all keys. Those that ask for a size get twice what is needed, so that shards of uneven size evict nothing.
-fn full(kind: Kind, keys: u64, value_bytes: usize) -> Result<Box<dyn Peer>, Failure> {
+fn full(kind: Kind, keys: u64, value_bytes: usize, interrupt: &Interrupt) -> Result<Box<dyn Peer>, Failure> {
+    /// A signal is looked for after this many.
+    const KEYS_UNHEARD: u64 = 4096;
     let bytes = u64::try_from(value_bytes).unwrap_or(u64::MAX);
     let capacity_bytes = (!kind.is_ours()).then_some(2 * keys * bytes);
     let cache = kind.make(Size { capacity_bytes, value_bytes: bytes })?;
     let mut values = Values::of(value_bytes);
     for key in 0..keys {
+        if key.is_multiple_of(KEYS_UNHEARD) {
+            interrupt.check()?;
+        }
         cache.insert(key, values.value(key))?;
     }
     cache.settle();
@@ -243,7 +247,7 @@ mod tests {
     fn full_caches_hit_always() {
         let keys: Vec<u64> = (0..1000).collect();
         for kind in Kind::ALL {
-            let cache = full(kind, 1000, 1024).expect("little memory");
+            let cache = full(kind, 1000, 1024, &Interrupt::default()).expect("little memory");
             for look in [Look::Ends, Look::Lines] {
                 let case = Case { value_bytes: 1024, look, threads: 2 };
                 let drawn = [keys.clone(), keys.clone()];
@@ -255,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_miss_is_a_failure() {
-        let cache = full(Kind::Moka, 10, 1024).expect("little memory");
+        let cache = full(Kind::Moka, 10, 1024, &Interrupt::default()).expect("little memory");
         let case = Case { value_bytes: 1024, look: Look::Ends, threads: 1 };
         let failure = rate(Kind::Moka, &*cache, case, &[vec![1, 10]], Duration::ZERO).expect_err("a miss");
         assert!(failure.report().contains("1 of 2"), "{}", failure.report());
