@@ -40,6 +40,9 @@ fn write(command: &Command, directory: &Path) -> io::Result<()> {
         page.render_subcommands_section(&mut text)?;
     }
     text.extend_from_slice(exit_status().as_bytes());
+    if command.get_version().is_some() {
+        page.render_version_section(&mut text)?;
+    }
     fs::write(directory.join(page.get_filename()), text)
 }
 
