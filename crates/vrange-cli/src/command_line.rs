@@ -9,6 +9,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use crate::bench::cache::{Part as CachePart, Role as CacheRole};
 use crate::bench::malloc::Workload;
 use crate::failure::Failure;
+use crate::form::Form;
 use crate::{seconds, size};
 
 /// Directories that hold many files on nearly every machine; the first that exists is the demo's default.
@@ -16,6 +17,9 @@ const DEFAULT_DIRECTORIES: [&str; 4] = ["/usr/lib", "/usr/share", "/usr/bin", "/
 
 /// Less than this leaves no room for the processes themselves beside anything worth looking at.
 const MEMORY_BYTES_MIN: u64 = 64 << 20;
+
+/// How often hog alone and hog beside the cache are timed, unless the user knows better.
+pub(crate) const DEMO_ROUNDS: u32 = 5;
 
 /// What the user asked for, checked.
 #[derive(Debug)]
@@ -59,6 +63,7 @@ pub(crate) struct DemoOptions {
     pub(crate) memory_bytes: u64,
     /// One JSON object instead of a picture.
     pub(crate) json: bool,
+    pub(crate) form: Form,
     /// How to make memory short.
     pub(crate) pressure: PressureChoice,
     /// How many times hog alone and hog beside the cache are timed.
@@ -213,6 +218,8 @@ pub(crate) struct BenchOptions {
     /// A few rounds and no 256 MiB ranges: shows that it runs, not how fast.
     #[arg(long)]
     pub(crate) quick: bool,
+    #[command(flatten)]
+    pub(crate) form: Form,
 }
 
 /// What `vrange bench raw` was asked for.
@@ -224,6 +231,8 @@ pub(crate) struct RawBenchOptions {
     /// A few rounds and nothing of 1 GiB: shows that it runs, not how fast.
     #[arg(long)]
     pub(crate) quick: bool,
+    #[command(flatten)]
+    pub(crate) form: Form,
     /// The library stands before libc already.
     #[arg(long, hide = true)]
     pub(crate) preloaded: bool,
@@ -242,9 +251,8 @@ pub(crate) struct MallocBenchOptions {
     /// One short round, with a rest of 0.3 s and a decay of 0.1 s: shows that it runs, not how fast.
     #[arg(long)]
     pub(crate) quick: bool,
-    /// Draw a bar chart of speed and memory into this file, too, as SVG.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) svg: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) form: Form,
 }
 
 /// What a process that `vrange bench malloc` started is to do.
@@ -286,9 +294,8 @@ pub(crate) struct CacheBenchOptions {
     /// `not_measured`: `part` and `reason`.
     #[arg(long)]
     pub(crate) json: bool,
-    /// Draw memory and hits beside the tenant over time into this file, too, as SVG.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) svg: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) form: Form,
     /// Measure this part only; may be given more than once.
     #[arg(long, value_name = "PART", value_enum)]
     pub(crate) part: Vec<CachePart>,
@@ -459,9 +466,11 @@ struct DemoArgs {
     /// Print one JSON object and nothing else
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    form: Form,
     #[arg(long, hide = true, value_enum, default_value = "auto")]
     pressure: PressureChoice,
-    #[arg(long, hide = true, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=99))]
+    #[arg(long, hide = true, default_value_t = DEMO_ROUNDS, value_parser = clap::value_parser!(u32).range(1..=99))]
     rounds: u32,
     #[arg(long, hide = true)]
     in_scope: bool,
@@ -526,6 +535,7 @@ impl DemoArgs {
             directory: checked_directory(self.directory)?,
             memory_bytes: self.memory / 4096 * 4096,
             json: self.json,
+            form: self.form,
             pressure: self.pressure,
             rounds: self.rounds,
             in_scope: self.in_scope,

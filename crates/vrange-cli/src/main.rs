@@ -2,11 +2,13 @@
 //! volatile memory, and measurements.
 
 mod bench;
+mod bundle;
 mod command_line;
 mod demo;
 mod doctor;
 mod exporter;
 mod failure;
+mod form;
 mod interrupt;
 mod manual;
 mod output;
