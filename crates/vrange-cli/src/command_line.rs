@@ -10,6 +10,7 @@ use crate::bench::cache::{Part as CachePart, Role as CacheRole};
 use crate::bench::malloc::Workload;
 use crate::failure::Failure;
 use crate::form::Form;
+use crate::report::Bench as Reported;
 use crate::{seconds, size};
 
 /// Directories that hold many files on nearly every machine; the first that exists is the demo's default.
@@ -50,8 +51,18 @@ pub(crate) enum Job {
     BenchCache(CacheBenchOptions),
     /// A process that `vrange bench cache` started: not for users.
     CacheProcess(CacheRole),
+    /// `vrange report`.
+    Report(ReportOptions),
     /// `vrange manual`: for the installation, not for users.
     Manual(ManualOptions),
+}
+
+/// The whole command line.
+#[derive(Debug)]
+pub(crate) struct Invocation {
+    /// The process of this program that asked for results, and at whose end this one is to end, too.
+    pub(crate) started_by: Option<u32>,
+    pub(crate) job: Job,
 }
 
 /// What `vrange demo` was asked for.
@@ -307,6 +318,27 @@ pub(crate) struct CacheBenchOptions {
     pub(crate) quick: bool,
 }
 
+/// What `vrange report` was asked for.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ReportOptions {
+    /// The folder that the report is to be: one that does not exist yet, an empty one, or an older report, which is replaced
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) output: PathBuf,
+    /// Short runs on little memory: shows what is measured, not how fast it is
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Measure this only; may be given more than once
+    #[arg(long, value_name = "BENCH", value_enum)]
+    pub(crate) bench: Vec<Reported>,
+}
+
+impl ReportOptions {
+    /// Is this to be measured?
+    pub(crate) fn wants(&self, bench: Reported) -> bool {
+        self.bench.is_empty() || self.bench.contains(&bench)
+    }
+}
+
 /// Where the manual is to be written.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ManualOptions {
@@ -318,6 +350,8 @@ pub(crate) struct ManualOptions {
 #[derive(Debug, Parser)]
 #[command(name = "vrange", version, max_term_width = 100)]
 struct CommandLine {
+    #[arg(long, hide = true, value_name = "PID")]
+    started_by: Option<u32>,
     #[command(subcommand)]
     command: Command,
 }
@@ -396,6 +430,20 @@ enum Command {
     /// Measure, beside the alternatives
     #[command(subcommand)]
     Bench(Bench),
+    /// Measure everything on this machine, and write a page about it
+    ///
+    /// Runs `vrange demo` and all of `vrange bench`, one after the other, each beside what it is compared with. The folder DIR then holds a
+    /// page, index.html, with the machine and the versions, and for each bench what is measured, the goals and whether they were reached,
+    /// tables with medians and ratios, a picture, and the command that prints the same figures. It needs nothing else, and no network.
+    /// Beside it are the results of each bench as JSON, as `--json` prints them, its picture as SVG, and all of it in report.json.
+    ///
+    /// Takes about three quarters of an hour, or with --quick less than three minutes, and should have the machine for itself. What this
+    /// machine cannot measure is listed with the reason: the tenant of `bench cache` and the hog of `demo` need root or a delegated
+    /// cgroup v2, `bench malloc` needs the allocators' libraries.
+    ///
+    /// DIR appears when everything is written, and not before; nothing is left of a report that was interrupted. A folder that holds
+    /// something else is refused. The exit code is 1 if a bench failed; the page says which, and has what the others found.
+    Report(ReportOptions),
     #[command(hide = true, subcommand)]
     DemoProcess(DemoRole),
     #[command(hide = true)]
@@ -501,22 +549,30 @@ impl ExporterArgs {
 
 /// Reads the process's arguments. Help, version and arguments that clap refuses end the process here, with exit
 /// code 0 or 2.
-pub(crate) fn parse() -> Result<Job, Failure> {
-    match CommandLine::parse().command {
-        Command::Demo(args) => args.check().map(Job::Demo),
-        Command::Doctor(options) => Ok(Job::Doctor(options)),
-        Command::Stat(options) => Ok(Job::Stat(options)),
-        Command::Top(options) => Ok(Job::Top(options)),
-        Command::Exporter(args) => args.check().map(Job::Exporter),
-        Command::Run(options) => Ok(Job::Run(options)),
-        Command::Bench(Bench::Ranges(options)) => Ok(Job::BenchRanges(options)),
-        Command::Bench(Bench::Raw(options)) => Ok(Job::BenchRaw(options)),
-        Command::Bench(Bench::Malloc(options)) => Ok(Job::BenchMalloc(options)),
-        Command::Bench(Bench::Cache(options)) => Ok(Job::BenchCache(options)),
-        Command::CacheProcess(role) => Ok(Job::CacheProcess(role)),
-        Command::DemoProcess(role) => Ok(Job::DemoProcess(role)),
-        Command::MallocWork(options) => Ok(Job::MallocWork(options)),
-        Command::Manual(options) => Ok(Job::Manual(options)),
+pub(crate) fn parse() -> Result<Invocation, Failure> {
+    let line = CommandLine::parse();
+    Ok(Invocation { started_by: line.started_by, job: line.command.check()? })
+}
+
+impl Command {
+    fn check(self) -> Result<Job, Failure> {
+        match self {
+            Command::Demo(args) => args.check().map(Job::Demo),
+            Command::Doctor(options) => Ok(Job::Doctor(options)),
+            Command::Stat(options) => Ok(Job::Stat(options)),
+            Command::Top(options) => Ok(Job::Top(options)),
+            Command::Exporter(args) => args.check().map(Job::Exporter),
+            Command::Run(options) => Ok(Job::Run(options)),
+            Command::Bench(Bench::Ranges(options)) => Ok(Job::BenchRanges(options)),
+            Command::Bench(Bench::Raw(options)) => Ok(Job::BenchRaw(options)),
+            Command::Bench(Bench::Malloc(options)) => Ok(Job::BenchMalloc(options)),
+            Command::Bench(Bench::Cache(options)) => Ok(Job::BenchCache(options)),
+            Command::CacheProcess(role) => Ok(Job::CacheProcess(role)),
+            Command::DemoProcess(role) => Ok(Job::DemoProcess(role)),
+            Command::MallocWork(options) => Ok(Job::MallocWork(options)),
+            Command::Report(options) => Ok(Job::Report(options)),
+            Command::Manual(options) => Ok(Job::Manual(options)),
+        }
     }
 }
 

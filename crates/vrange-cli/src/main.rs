@@ -14,6 +14,7 @@ mod manual;
 mod output;
 mod parent;
 mod processes;
+mod report;
 mod run;
 mod seconds;
 mod shuffle;
@@ -23,17 +24,24 @@ mod top;
 
 use std::process::ExitCode;
 
-use command_line::Job;
+use command_line::{Invocation, Job};
 use failure::Failure;
 
 fn main() -> ExitCode {
-    match command_line::parse().and_then(start) {
+    match command_line::parse().and_then(begin) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprint!("{}", failure.report());
             failure.exit_code()
         }
     }
+}
+
+fn begin(invocation: Invocation) -> Result<(), Failure> {
+    if let Some(parent) = invocation.started_by {
+        parent::end_politely_with(parent)?;
+    }
+    start(invocation.job)
 }
 
 fn start(job: Job) -> Result<(), Failure> {
@@ -51,6 +59,7 @@ fn start(job: Job) -> Result<(), Failure> {
         Job::MallocWork(options) => bench::malloc::work(&options),
         Job::BenchCache(options) => bench::cache::run(&options),
         Job::CacheProcess(role) => bench::cache::work(&role),
+        Job::Report(options) => report::run(&options),
         Job::Manual(options) => manual::run(&options),
     }
 }
