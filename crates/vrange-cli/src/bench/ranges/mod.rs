@@ -56,7 +56,9 @@ pub(crate) fn run(options: &BenchOptions) -> Result<(), Failure> {
         table.add(plan.bytes, &measure(*plan, rounds, &interrupt)?);
     }
     let wait = tail::measure(options.quick)?;
-    table.add_one(Op::PinWhileOffering, wait.offered_bytes, wait.p999_ns);
+    if let Some(ns) = wait.p999_ns {
+        table.add_one(Op::PinWhileOffering, wait.offered_bytes, ns);
+    }
     interrupt.check()?;
     let footprint = footprint::measure(options.quick)?;
     let idle = idle::measure(options.quick)?;
