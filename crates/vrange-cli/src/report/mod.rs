@@ -143,6 +143,10 @@ impl Section {
         Ok(())
     }
 
+    fn has_failed(&self) -> bool {
+        matches!(self.outcome, Outcome::Failed(_))
+    }
+
     fn goals(&self) -> &[Goal] {
         self.bundle.as_ref().map_or(&[], |bundle| &bundle.goals)
     }

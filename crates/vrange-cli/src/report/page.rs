@@ -22,6 +22,8 @@ struct Page<'a> {
     reached: usize,
     missed: usize,
     unknown: usize,
+    /// Benches that did not come to a good end.
+    failed: usize,
     parts: Vec<Part<'a>>,
 }
 
@@ -57,6 +59,7 @@ pub(super) fn render(report: &Report) -> Result<String, Failure> {
         reached,
         missed,
         unknown,
+        failed: report.sections.iter().filter(|section| section.has_failed()).count(),
         parts: report.sections.iter().map(Part::of).collect::<Result<_, _>>()?,
     };
     let html = page.render().map_err(|error| Failure::run(format!("writing the page: {error}")))?;
@@ -192,6 +195,7 @@ mod tests {
         assert_eq!(of_class("failed").count(), 1);
         assert_eq!(of_class("not-measured").count(), 1);
         assert!(text(document.root()).contains("quick"));
+        assert!(text(document.root()).contains("1 of the benches failed"));
     }
 
     #[test]

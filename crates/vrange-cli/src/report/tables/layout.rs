@@ -58,11 +58,10 @@ const fn column(heading: &'static str, field: &'static str, kind: Kind) -> Colum
 
 const OPERATIONS: Group = Group {
     known_by: None,
-    caption: "Medians, and how many times the cost of each peer that is",
-    divided_by: &[],
+    caption: "",
+    divided_by: &[("op", Kind::Word)],
     ours: Ours::Compared,
     columns: &[
-        column("operation", "op", Kind::Word),
         column("size", "bytes", Kind::Bytes),
         column("median", "ns", Kind::Ns),
         column("times the cost of", "ratio_to", Kind::Ratios),
@@ -175,21 +174,27 @@ impl Group {
         caption.into_iter().chain(self.divided_by.iter().map(part)).collect()
     }
 
-    pub(super) fn line(&self, row: &Value) -> Line {
+    pub(super) fn line(&self, columns: &[&Column], row: &Value) -> Line {
         let is_ours = match self.ours {
             Ours::Compared => row["ratio_to"].as_object().is_some_and(|ratios| !ratios.is_empty()),
             Ours::Named(field, name) => row[field] == name,
             Ours::All => true,
         };
-        let cell = |column: &Column| Cell {
+        let cell = |column: &&Column| Cell {
             is_figure: column.kind != Kind::Word,
             parts: column.kind.parts(&row[column.field]),
         };
-        Line { is_ours, cells: self.columns.iter().map(cell).collect() }
+        Line { is_ours, cells: columns.iter().map(cell).collect() }
     }
 }
 
 impl Column {
+    /// What is compared with nothing needs no column for that.
+    pub(super) fn is_needed(&self, rows: &[&Value]) -> bool {
+        let is_compared = |row: &&Value| row[self.field].as_object().is_some_and(|ratios| !ratios.is_empty());
+        self.kind != Kind::Ratios || rows.iter().any(is_compared)
+    }
+
     pub(super) fn heading(&self) -> Heading {
         Heading { text: self.heading, is_figure: self.kind != Kind::Word }
     }

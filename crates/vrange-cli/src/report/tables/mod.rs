@@ -96,10 +96,14 @@ fn of_group(group: &Group, rows: &[&Value]) -> Vec<Table> {
             captions.push(caption);
         }
     }
-    let table = |caption: Vec<Part>| Table {
-        columns: group.columns.iter().map(Column::heading).collect(),
-        lines: rows.iter().filter(|row| group.caption(row) == caption).map(|row| group.line(row)).collect(),
-        caption,
+    let table = |caption: Vec<Part>| {
+        let rows: Vec<&Value> = rows.iter().copied().filter(|row| group.caption(row) == caption).collect();
+        let columns: Vec<&Column> = group.columns.iter().filter(|column| column.is_needed(&rows)).collect();
+        Table {
+            caption,
+            columns: columns.iter().map(|column| column.heading()).collect(),
+            lines: rows.iter().map(|row| group.line(&columns, row)).collect(),
+        }
     };
     captions.into_iter().map(table).collect()
 }
@@ -144,17 +148,19 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_operations_are_one_table_and_ours_stand_out() {
+    fn an_operation_has_a_table_and_ours_stand_out() {
         let results = json!([
             {"op": "offer", "bytes": 65536, "ns": 1500.0, "ratio_to": {"madv_free": 1.25}},
             {"op": "madv_free", "bytes": 65536, "ns": 1200.0, "ratio_to": {}},
+            {"op": "offer", "bytes": 1048576, "ns": 2e6, "ratio_to": {"madv_free": 0.5}},
         ]);
         let tables = of(Bench::Ranges, &results);
-        assert_eq!(tables.len(), 1);
-        let expected =
-            [["offer", "64 KiB", "1.5 µs", "madv_free 1.25"], ["madv_free", "64 KiB", "1.2 µs", "–"]];
+        let captions: Vec<_> = tables.iter().map(|table| table.caption[0].text.as_str()).collect();
+        assert_eq!(captions, ["offer", "madv_free"]);
+        let expected = [["64 KiB", "1.5 µs", "madv_free 1.25"], ["1 MiB", "2.0 ms", "madv_free 0.50"]];
         assert_eq!(texts(&tables[0]), expected);
-        let ours: Vec<_> = tables[0].lines.iter().map(|line| line.is_ours).collect();
+        assert_eq!(texts(&tables[1]), [["64 KiB", "1.2 µs"]]);
+        let ours: Vec<_> = tables.iter().map(|table| table.lines[0].is_ours).collect();
         assert_eq!(ours, [true, false]);
         let figures = tables[0].lines[0].cells.iter().flat_map(|cell| &cell.parts);
         let figures: Vec<_> = figures.filter_map(|part| part.figure.as_deref()).collect();
