@@ -254,7 +254,7 @@ pub(crate) struct RawBenchOptions {
 pub(crate) struct MallocBenchOptions {
     /// Print the rows as one JSON array.
     ///
-    /// A row has `allocator`, `config`, `workload` and `threads`, the medians `records_per_second`, `resident_bytes` (in use after the
+    /// A row has `allocator`, its `version` if it tells, `config`, `workload` and `threads`, the medians `records_per_second`, `resident_bytes` (in use after the
     /// work and 2 s without any) and `peak_bytes`, and the speed over that of the same allocator in two other configurations,
     /// `ratio_to_keep` and `ratio_to_dontneed`. Where `not_measured` is a reason, and not null, those are null.
     #[arg(long)]

@@ -196,9 +196,11 @@ impl Bench {
         }
     }
 
-    /// What it is compared with, where that is not part of the kernel: name and version, as built in.
+    /// What it is compared with, as built into this program and its libraries: name and version. (Other allocators tell theirs in the
+    /// results.)
     pub(super) fn peers(self) -> &'static [(&'static str, &'static str)] {
         match self {
+            Self::Malloc => &[("mimalloc", "3, in libvrange_mimalloc.so")],
             Self::Cache => &PEERS,
             _ => &[],
         }

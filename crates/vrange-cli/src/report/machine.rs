@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 use vrange_os::cgroup::Version;
 
 use crate::bench::machine::{cpu_model, load_average};
+use crate::bench::malloc::version::glibc;
 use crate::doctor::machine::{Groups, Machine as Examined};
 use crate::size::human;
 
@@ -54,7 +55,7 @@ impl Machine {
                 "Build",
                 if cfg!(debug_assertions) { "unoptimized: times mean little" } else { "optimized" },
             ),
-            Fact::new("C library", c_library()),
+            Fact::new("C library", glibc()),
         ];
         Self { facts, versions }
     }
@@ -125,14 +126,6 @@ fn system() -> Option<String> {
 fn pretty_name(os_release: &str) -> Option<String> {
     let value = os_release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="))?;
     Some(value.trim().trim_matches(['"', '\'']).to_owned())
-}
-
-fn c_library() -> String {
-    // SAFETY: the call takes nothing and changes nothing.
-    let version = unsafe { libc::gnu_get_libc_version() };
-    // SAFETY: what it returned is a string that is part of the library, stays as it is, and ends with a zero byte.
-    let version = unsafe { std::ffi::CStr::from_ptr(version) };
-    format!("glibc {}", version.to_string_lossy())
 }
 
 /// The time in UTC, as RFC 3339 has it.

@@ -14,6 +14,7 @@ mod process;
 mod results;
 mod setting;
 mod targets;
+pub(crate) mod version;
 mod workload;
 
 use std::collections::BTreeMap;

@@ -75,6 +75,7 @@ const ALLOCATORS: Group = Group {
     ours: Ours::Named("config", "marks"),
     columns: &[
         column("allocator", "allocator", Kind::Word),
+        column("version", "version", Kind::Word),
         column("freed memory", "config", Kind::Word),
         column("records/s", "records_per_second", Kind::Count),
         column("of keep", "ratio_to_keep", Kind::Times),
