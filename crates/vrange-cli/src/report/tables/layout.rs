@@ -112,6 +112,7 @@ const CACHES: [Group; 4] = [
             column("within 2 % of the budget", "is_at_budget", Kind::Word),
             column("overhead of an entry", "overhead_bytes", Kind::Bytes),
             column("size that was given", "capacity_bytes", Kind::Bytes),
+            column("sizes tried", "tries", Kind::Count),
         ],
     },
     Group {
@@ -140,10 +141,13 @@ const CACHES: [Group; 4] = [
         ours: Ours::All,
         columns: &[
             column("values of", "value_bytes", Kind::Bytes),
-            column("handed back in", "handback_ns", Kind::Ns),
+            column("handed back", "handed_bytes", Kind::Bytes),
+            column("of", "cached_bytes", Kind::Bytes),
+            column("in", "handback_ns", Kind::Ns),
             column("in huge pages", "huge_bytes", Kind::Bytes),
             column("OOM kills", "oom_kills", Kind::Count),
             column("a kill without the reclaimer", "control_is_killed", Kind::Word),
+            column("runs", "runs", Kind::Count),
         ],
     },
 ];
