@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-use common::{child_processes, run, stderr, stdout, vrange, wait_until};
+use common::{child_processes, demo_groups, has_cgroup, run, stderr, stdout, vrange, wait_until};
 use roxmltree::{Document, Node, ParsingOptions};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -85,7 +85,12 @@ fn the_page_has_every_figure_and_needs_nothing_else() {
     let all: Value =
         serde_json::from_slice(&fs::read(place.join("report.json")).expect("a file")).expect("JSON");
     assert_eq!(all["quick"], true);
-    assert_eq!(all["sections"].as_array().map(Vec::len), Some(BENCHES.len()));
+    let sections = all["sections"].as_array().expect("an array");
+    for (section, bench) in sections.iter().zip(BENCHES) {
+        let outcome = if benches.contains(&bench) { "measured" } else { "not_measured" };
+        assert_eq!((&section["bench"], &section["outcome"]), (&bench.into(), &outcome.into()), "{section}");
+    }
+    assert_eq!(sections.len(), BENCHES.len());
 }
 
 /// Nothing is fetched: no address but the names of namespaces, and no element or style that could fetch.
@@ -184,6 +189,26 @@ fn signals_end_everything_and_leave_what_was_there() {
         if sent != Signal::KILL {
             assert_eq!(names(above.path()), BTreeSet::from(["report".to_owned()]), "after {sent:?}");
         }
+    }
+}
+
+#[test]
+fn a_bench_that_is_interrupted_with_the_report_has_time_to_remove_its_cgroups() {
+    if !has_cgroup() {
+        return;
+    }
+    for sent in [Signal::INT, Signal::KILL] {
+        let above = tempfile::tempdir().expect("a folder");
+        let mut command = vrange();
+        command.args(["report", "--bench", "demo", "-o"]).arg(above.path().join("report"));
+        let command = command.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("the command starts");
+        let bench = wait_for_bench(child.id(), "demo");
+        wait_until("a group", || !demo_groups(bench).is_empty());
+        send(child.id(), sent);
+        child.wait().expect("it ends");
+        wait_until("the end of the bench", || benches_of(child.id()).is_empty());
+        assert_eq!(demo_groups(bench), Vec::<PathBuf>::new(), "after {sent:?}");
     }
 }
 

@@ -35,6 +35,7 @@ struct Section {
     bench: Bench,
     /// What has to be typed for the same figures.
     command: String,
+    #[serde(flatten)]
     outcome: Outcome,
     /// Of the machine, before and after: what disturbed it.
     load_average: [String; 2],
