@@ -327,7 +327,7 @@ fn a_terminal_shows_which_bench_runs_and_how_long_it_takes() {
     let above = tempfile::tempdir().expect("a folder");
     let mut console = Console::start(report(&["malloc"], &above.path().join("report")), 24, 100);
     console.wait_for("the bench", |text| {
-        text.contains("0 of 1 done; vrange bench malloc --quick --json (about 30 s)")
+        text.contains("0 of 1 done; vrange bench malloc --quick --json (about 20 s)")
     });
     console.press("\u{3}");
     assert_eq!(console.end().code(), Some(130), "{}", console.text());

@@ -75,6 +75,10 @@ pub(crate) fn run(options: &DemoOptions) -> Result<(), Failure> {
     if !is_quiet {
         demo.introduce(options)?;
     }
+    if let (true, Place::Lever { reason }) = (options.form.bundle, &demo.place) {
+        // A remark for the page.
+        eprintln!("there is no hog, since no memory cgroup can be made here: {reason}");
+    }
     let outcome = demo.run(options.rounds)?;
     demo.progress.clear();
     // A signal that came at the very end still counts.

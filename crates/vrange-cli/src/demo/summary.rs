@@ -210,10 +210,21 @@ impl Outcome {
             goal(
                 "the hog's time beside the cache, against its time alone",
                 format!("at most {HOG_SLOWDOWN_MAX} times"),
-                slowdown.map_or("not measured".to_owned(), |times| format!("{times:.2} times")),
+                slowdown.map_or_else(
+                    || format!("not measured: there was no {}", self.without()),
+                    |times| format!("{times:.2} times"),
+                ),
                 slowdown.map(|times| times <= HOG_SLOWDOWN_MAX),
             ),
         ]
+    }
+
+    /// What a slowdown would take.
+    fn without(&self) -> &'static str {
+        match self.pressure {
+            Pressure::Madvise => "hog, since there was no memory cgroup",
+            Pressure::CgroupV1 | Pressure::CgroupV2 => "hog that got through",
+        }
     }
 
     /// Fails if a file was corrupt or a process was killed, in whichever round.
@@ -436,5 +447,22 @@ mod tests {
         let killed = Round { report: None, hog_ns: None, alone_ns: None, needed_bytes: 0, oom_kills: 1 };
         let text = outcome(vec![killed]).text(Canvas { columns: 40, colour: false });
         assert!(text.contains("OOM kills              1"), "{text}");
+    }
+
+    #[test]
+    fn goals_are_reached_missed_or_not_measured() {
+        let mut outcome = Outcome {
+            pressure: Pressure::CgroupV2,
+            memory_bytes: 1000,
+            hog_bytes: 600,
+            rounds: vec![round(130, 45)],
+        };
+        let reached = |outcome: &Outcome| outcome.goals().iter().map(|goal| goal.reached).collect::<Vec<_>>();
+        // 45 bytes are less than was needed; 130 ns are more than 1.25 times 100.
+        assert_eq!(reached(&outcome), [Some(true), Some(true), Some(true), Some(false)]);
+        outcome.rounds[0].oom_kills = 1;
+        outcome.rounds[0].report = None;
+        outcome.rounds[0].hog_ns = None;
+        assert_eq!(reached(&outcome), [None, Some(false), None, None]);
     }
 }

@@ -77,9 +77,9 @@ impl Bench {
             (Self::Ranges, false) => 30,
             (Self::Raw, true) => 2,
             (Self::Raw, false) => 10,
-            (Self::Malloc, true) => 30,
+            (Self::Malloc, true) => 20,
             (Self::Malloc, false) => 12 * 60,
-            (Self::Cache, true) => 60,
+            (Self::Cache, true) => 20,
             (Self::Cache, false) => 30 * 60,
         })
     }
