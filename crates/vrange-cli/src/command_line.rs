@@ -13,6 +13,8 @@ use crate::bench::cache::{Part as CachePart, Role as CacheRole};
 use crate::bench::malloc::Workload;
 use crate::completions::Shell;
 use crate::failure::{EXIT_CODES, Failure};
+use crate::form::Form;
+use crate::report::Bench as Reported;
 use crate::{colour, seconds, size};
 
 /// Directories that hold many files on nearly every machine; the first that exists is the demo's default.
@@ -23,6 +25,9 @@ pub(crate) const NAME: &str = "vrange";
 
 /// Less than this leaves no room for the processes themselves beside anything worth looking at.
 const MEMORY_BYTES_MIN: u64 = 64 << 20;
+
+/// How often hog alone and hog beside the cache are timed, unless the user knows better.
+pub(crate) const DEMO_ROUNDS: u32 = 5;
 
 /// What the user asked for, checked.
 #[derive(Debug)]
@@ -55,8 +60,18 @@ pub(crate) enum Job {
     CacheProcess(CacheRole),
     /// `vrange completions`.
     Completions(CompletionsOptions),
+    /// `vrange report`.
+    Report(ReportOptions),
     /// `vrange manual`: for the installation, not for users.
     Manual(ManualOptions),
+}
+
+/// The whole command line.
+#[derive(Debug)]
+pub(crate) struct Invocation {
+    /// The process of this program that asked for results, and at whose end this one is to end, too.
+    pub(crate) started_by: Option<u32>,
+    pub(crate) job: Job,
 }
 
 /// What `vrange demo` was asked for.
@@ -68,6 +83,7 @@ pub(crate) struct DemoOptions {
     pub(crate) memory_bytes: u64,
     /// One JSON object instead of a picture.
     pub(crate) json: bool,
+    pub(crate) form: Form,
     /// How to make memory short.
     pub(crate) pressure: PressureChoice,
     /// How many times hog alone and hog beside the cache are timed.
@@ -221,6 +237,8 @@ pub(crate) struct BenchOptions {
     /// A few rounds and no 256 MiB ranges: shows that it runs, not how fast.
     #[arg(long)]
     pub(crate) quick: bool,
+    #[command(flatten)]
+    pub(crate) form: Form,
 }
 
 /// What `vrange bench raw` was asked for.
@@ -232,6 +250,8 @@ pub(crate) struct RawBenchOptions {
     /// A few rounds and nothing of 1 GiB: shows that it runs, not how fast.
     #[arg(long)]
     pub(crate) quick: bool,
+    #[command(flatten)]
+    pub(crate) form: Form,
     /// The library stands before libc already.
     #[arg(long, hide = true)]
     pub(crate) preloaded: bool,
@@ -242,7 +262,7 @@ pub(crate) struct RawBenchOptions {
 pub(crate) struct MallocBenchOptions {
     /// Print the rows as one JSON array.
     ///
-    /// A row has `allocator`, `config`, `workload` and `threads`, the medians `records_per_second`, `resident_bytes` (in use after the
+    /// A row has `allocator`, its `version` if it tells, `config`, `workload` and `threads`, the medians `records_per_second`, `resident_bytes` (in use after the
     /// work and 2 s without any) and `peak_bytes`, and the speed over that of the same allocator in two other configurations,
     /// `ratio_to_keep` and `ratio_to_dontneed`. Where `not_measured` is a reason, and not null, those are null.
     #[arg(long)]
@@ -250,9 +270,8 @@ pub(crate) struct MallocBenchOptions {
     /// One short round, with a rest of 0.3 s and a decay of 0.1 s: shows that it runs, not how fast.
     #[arg(long)]
     pub(crate) quick: bool,
-    /// Draw a bar chart of speed and memory into this file, too, as SVG.
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) svg: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) form: Form,
 }
 
 /// What a process that `vrange bench malloc` started is to do.
@@ -294,9 +313,8 @@ pub(crate) struct CacheBenchOptions {
     /// `not_measured`: `part` and `reason`.
     #[arg(long)]
     pub(crate) json: bool,
-    /// Draw memory and hits beside the tenant over time into this file, too, as SVG.
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) svg: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) form: Form,
     /// Measure this part only; may be given more than once.
     #[arg(long, value_name = "PART", value_enum)]
     pub(crate) part: Vec<CachePart>,
@@ -316,6 +334,27 @@ pub(crate) struct CompletionsOptions {
     pub(crate) shell: Shell,
 }
 
+/// What `vrange report` was asked for.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ReportOptions {
+    /// The folder that the report is to be: one that does not exist yet, an empty one, or an older report, which is replaced
+    #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) output: PathBuf,
+    /// Short runs on little memory: shows what is measured, not how fast it is
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Measure this only; may be given more than once
+    #[arg(long, value_name = "BENCH", value_enum)]
+    pub(crate) bench: Vec<Reported>,
+}
+
+impl ReportOptions {
+    /// Is this to be measured?
+    pub(crate) fn wants(&self, bench: Reported) -> bool {
+        self.bench.is_empty() || self.bench.contains(&bench)
+    }
+}
+
 /// Where the manual is to be written.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ManualOptions {
@@ -332,6 +371,8 @@ struct CommandLine {
     /// `auto`: on a terminal, unless the variable NO_COLOR is set, or CLICOLOR is 0; and elsewhere, too, if CLICOLOR_FORCE is set.
     #[arg(long, value_name = "WHEN", value_enum, default_value = "auto", global = true)]
     color: ColorChoice,
+    #[arg(long, hide = true, value_name = "PID")]
+    started_by: Option<u32>,
     #[command(subcommand)]
     command: Command,
 }
@@ -413,6 +454,20 @@ enum Command {
     /// Measure, beside the alternatives
     #[command(subcommand)]
     Bench(Bench),
+    /// Measure everything on this machine, and write a page about it
+    ///
+    /// Runs `vrange demo` and all of `vrange bench`, one after the other, each beside what it is compared with. The folder DIR then holds a
+    /// page, index.html, with the machine and the versions, and for each bench what is measured, the goals and whether they were reached,
+    /// tables with medians and ratios, a picture, and the command that prints the same figures. It needs nothing else, and no network.
+    /// Beside it are the results of each bench as JSON, as `--json` prints them, its picture as SVG, and all of it in report.json.
+    ///
+    /// Takes about three quarters of an hour, or with --quick less than three minutes, and should have the machine for itself. What this
+    /// machine cannot measure is listed with the reason: the tenant of `bench cache` and the hog of `demo` need root or a delegated
+    /// cgroup v2, `bench malloc` needs the allocators' libraries.
+    ///
+    /// DIR appears when everything is written, and not before; nothing is left of a report that was interrupted. A folder that holds
+    /// something else is refused. The exit code is 1 if a bench failed; the page says which, and has what the others found.
+    Report(ReportOptions),
     #[command(hide = true, subcommand)]
     DemoProcess(DemoRole),
     #[command(hide = true)]
@@ -489,9 +544,11 @@ struct DemoArgs {
     /// Print one JSON object and nothing else
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    form: Form,
     #[arg(long, hide = true, value_enum, default_value = "auto")]
     pressure: PressureChoice,
-    #[arg(long, hide = true, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=99))]
+    #[arg(long, hide = true, default_value_t = DEMO_ROUNDS, value_parser = clap::value_parser!(u32).range(1..=99))]
     rounds: u32,
     #[arg(long, hide = true)]
     in_scope: bool,
@@ -522,27 +579,34 @@ impl ExporterArgs {
 
 /// Reads the process's arguments. Help, version and arguments that clap refuses end the process here, with exit
 /// code 0 or 2.
-pub(crate) fn parse() -> Result<Job, Failure> {
+pub(crate) fn parse() -> Result<Invocation, Failure> {
     colour::choose(colour::asked_for(std::env::args_os()));
     let line =
         CommandLine::from_arg_matches(&definition().get_matches()).unwrap_or_else(|error| error.exit());
     colour::choose(line.color);
-    match line.command {
-        Command::Demo(args) => args.check().map(Job::Demo),
-        Command::Doctor(options) => Ok(Job::Doctor(options)),
-        Command::Stat(options) => Ok(Job::Stat(options)),
-        Command::Top(options) => Ok(Job::Top(options)),
-        Command::Exporter(args) => args.check().map(Job::Exporter),
-        Command::Run(options) => Ok(Job::Run(options)),
-        Command::Bench(Bench::Ranges(options)) => Ok(Job::BenchRanges(options)),
-        Command::Bench(Bench::Raw(options)) => Ok(Job::BenchRaw(options)),
-        Command::Bench(Bench::Malloc(options)) => Ok(Job::BenchMalloc(options)),
-        Command::Bench(Bench::Cache(options)) => Ok(Job::BenchCache(options)),
-        Command::CacheProcess(role) => Ok(Job::CacheProcess(role)),
-        Command::DemoProcess(role) => Ok(Job::DemoProcess(role)),
-        Command::MallocWork(options) => Ok(Job::MallocWork(options)),
-        Command::Completions(options) => Ok(Job::Completions(options)),
-        Command::Manual(options) => Ok(Job::Manual(options)),
+    Ok(Invocation { started_by: line.started_by, job: line.command.check()? })
+}
+
+impl Command {
+    fn check(self) -> Result<Job, Failure> {
+        match self {
+            Command::Demo(args) => args.check().map(Job::Demo),
+            Command::Doctor(options) => Ok(Job::Doctor(options)),
+            Command::Stat(options) => Ok(Job::Stat(options)),
+            Command::Top(options) => Ok(Job::Top(options)),
+            Command::Exporter(args) => args.check().map(Job::Exporter),
+            Command::Run(options) => Ok(Job::Run(options)),
+            Command::Bench(Bench::Ranges(options)) => Ok(Job::BenchRanges(options)),
+            Command::Bench(Bench::Raw(options)) => Ok(Job::BenchRaw(options)),
+            Command::Bench(Bench::Malloc(options)) => Ok(Job::BenchMalloc(options)),
+            Command::Bench(Bench::Cache(options)) => Ok(Job::BenchCache(options)),
+            Command::CacheProcess(role) => Ok(Job::CacheProcess(role)),
+            Command::DemoProcess(role) => Ok(Job::DemoProcess(role)),
+            Command::MallocWork(options) => Ok(Job::MallocWork(options)),
+            Command::Completions(options) => Ok(Job::Completions(options)),
+            Command::Report(options) => Ok(Job::Report(options)),
+            Command::Manual(options) => Ok(Job::Manual(options)),
+        }
     }
 }
 
@@ -572,6 +636,7 @@ impl DemoArgs {
             directory: checked_directory(self.directory)?,
             memory_bytes: self.memory / 4096 * 4096,
             json: self.json,
+            form: self.form,
             pressure: self.pressure,
             rounds: self.rounds,
             in_scope: self.in_scope,

@@ -109,6 +109,11 @@ impl Failure {
         }
     }
 
+    /// What went wrong, without the hint.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// What went wrong, with the hint in brackets: for a text that goes on without what failed.
     pub(crate) fn reason(&self) -> String {
         match &self.hint {

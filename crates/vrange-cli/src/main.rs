@@ -2,6 +2,7 @@
 //! volatile memory, and measurements.
 
 mod bench;
+mod bundle;
 mod colour;
 mod command_line;
 mod completions;
@@ -9,11 +10,13 @@ mod demo;
 mod doctor;
 mod exporter;
 mod failure;
+mod form;
 mod interrupt;
 mod manual;
 mod output;
 mod parent;
 mod processes;
+mod report;
 mod run;
 mod seconds;
 mod shuffle;
@@ -23,17 +26,24 @@ mod top;
 
 use std::process::ExitCode;
 
-use command_line::Job;
+use command_line::{Invocation, Job};
 use failure::Failure;
 
 fn main() -> ExitCode {
-    match command_line::parse().and_then(start) {
+    match command_line::parse().and_then(begin) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             anstream::eprint!("{}", failure.styled_report());
             failure.exit_code()
         }
     }
+}
+
+fn begin(invocation: Invocation) -> Result<(), Failure> {
+    if let Some(parent) = invocation.started_by {
+        parent::end_politely_with(parent)?;
+    }
+    start(invocation.job)
 }
 
 fn start(job: Job) -> Result<(), Failure> {
@@ -52,6 +62,7 @@ fn start(job: Job) -> Result<(), Failure> {
         Job::BenchCache(options) => bench::cache::run(&options),
         Job::CacheProcess(role) => bench::cache::work(&role),
         Job::Completions(options) => completions::run(&options),
+        Job::Report(options) => report::run(&options),
         Job::Manual(options) => manual::run(&options),
     }
 }

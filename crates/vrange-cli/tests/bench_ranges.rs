@@ -1,4 +1,4 @@
-//! `vrange bench ranges`, run as a user runs it. Times are not asserted: a busy machine is no failure.
+//! `vrange bench ranges` and `bench raw`, run as a user runs them. Times are not asserted: a busy machine is no failure.
 
 mod common;
 
@@ -6,7 +6,11 @@ use common::{json, run, stderr, stdout};
 
 #[test]
 fn every_operation_has_a_row_with_its_ratios() {
-    let rows = json(&run(&["bench", "ranges", "--quick", "--json"]));
+    let folder = tempfile::tempdir().expect("a folder");
+    let picture = folder.path().join("ranges.svg");
+    let path = picture.to_str().expect("UTF-8");
+    let rows = json(&run(&["bench", "ranges", "--quick", "--json", "--svg", path]));
+    check_picture(&std::fs::read_to_string(picture).expect("the picture"));
     let rows = rows.as_array().expect("an array of rows");
     for op in [
         "unpin+pin",
@@ -34,6 +38,34 @@ fn every_operation_has_a_row_with_its_ratios() {
     }
     let offer = rows.iter().find(|row| row["op"] == "offer").expect("an offer");
     assert!(offer["ratio_to"]["madv_free"].as_f64().is_some_and(|ratio| ratio > 0.0), "{offer}");
+}
+
+/// A line for each operation of a panel, and a circle for each size.
+fn check_picture(picture: &str) {
+    let document = roxmltree::Document::parse(picture).unwrap_or_else(|error| panic!("{error}: {picture}"));
+    let circles = document.descendants().filter(|node| node.tag_name().name() == "circle").count();
+    // Thirteen lines in four panels, at four sizes each.
+    assert_eq!(circles, 13 * 4, "{picture}");
+    for text in ["vrange bench ranges --quick; ", "unpin+pin", "vma_flag_pair", "tag_pages", "16 MiB"] {
+        assert!(picture.contains(text), "{text}: {picture}");
+    }
+}
+
+#[test]
+fn marks_have_rows_and_a_picture_with_and_without_the_preloaded_library() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let picture = folder.path().join("raw.svg");
+    let path = picture.to_str().expect("UTF-8");
+    let rows = json(&run(&["bench", "raw", "--quick", "--json", "--svg", path]));
+    let rows = rows.as_array().expect("an array of rows");
+    for op in ["mark+unmark", "mark", "vma_flag_pair", "madv_free"] {
+        assert_eq!(rows.iter().filter(|row| row["op"] == op).count(), 3, "{op}: {rows:?}");
+    }
+    let picture = std::fs::read_to_string(picture).expect("the picture");
+    assert!(roxmltree::Document::parse(&picture).is_ok(), "{picture}");
+    for text in ["vrange bench raw --quick; ", "mark+unmark", "madv_free", "64 KiB"] {
+        assert!(picture.contains(text), "{text}: {picture}");
+    }
 }
 
 #[test]

@@ -57,13 +57,22 @@ fn a_hog_in_the_same_cgroup_takes_the_oldest_and_nothing_is_corrupt() {
 fn the_lever_needs_no_cgroup() {
     let files = directory_of_files(64 << 20);
     let directory = files.path().to_str().expect("UTF-8");
-    let result = json(&run(&["demo", directory, "--memory", "64M", "--json", "--pressure", "madvise"]));
+    let folder = tempfile::tempdir().expect("a folder");
+    let picture = folder.path().join("demo.svg");
+    let path = picture.to_str().expect("UTF-8");
+    let arguments = ["demo", directory, "--memory", "64M", "--json", "--pressure", "madvise", "--svg", path];
+    let result = json(&run(&arguments));
     assert_eq!(result["pressure"], "madvise");
     assert_eq!(number(&result, "corrupt_files"), 0, "{result}");
     let (lost, needed) = (number(&result, "lost_bytes"), number(&result, "needed_bytes"));
     assert!(needed > 0 && lost >= needed / 10 * 9 && lost <= needed / 4 * 5, "{result}");
     assert!(result["age_order_spearman"].as_f64().is_some_and(|order| order > 0.9), "{result}");
     assert!(result["hog_slowdown"].is_null(), "{result}");
+    let picture = std::fs::read_to_string(picture).expect("the picture");
+    assert!(roxmltree::Document::parse(&picture).is_ok(), "{picture}");
+    for text in ["what is left, by age", "--memory 64M"] {
+        assert!(picture.contains(text), "{text}: {picture}");
+    }
 }
 
 #[test]

@@ -24,6 +24,8 @@ fn arguments_that_make_no_sense_are_usage_errors() {
     fails(&["demo", "--memory", "1M"], 2, "the least is 64 MiB");
     fails(&["demo", "--memory", "99999999999T"], 2, "larger than any memory");
     fails(&["bench", "nothing"], 2, "nothing");
+    fails(&["report"], 2, "--output");
+    fails(&["report", "--bench", "everything", "-o", "report"], 2, "demo, ranges, raw, malloc, cache");
     fails(&["demo", "--frobnicate"], 2, "--frobnicate");
     fails(&["stat", "--watch", "0"], 2, "the least is 0.05");
     fails(&["exporter", "--listen", "9500"], 2, "9500");
@@ -67,7 +69,7 @@ fn a_reader_that_goes_away_is_no_panic() {
 fn help_names_every_command() {
     let output = run(&["--help"]);
     assert!(output.status.success());
-    for command in ["demo", "doctor", "stat", "top", "exporter", "run", "bench"] {
+    for command in ["demo", "doctor", "stat", "top", "exporter", "run", "bench", "report"] {
         assert!(stdout(&output).contains(command), "{}", stdout(&output));
     }
     for hidden in ["demo-process", "malloc-work"] {

@@ -1,6 +1,8 @@
 //! Measurements, beside what one would do without the library.
 
 pub(crate) mod cache;
+pub(crate) mod chart;
+pub(crate) mod machine;
 pub(crate) mod malloc;
 mod mapping;
 mod memory;
@@ -8,5 +10,5 @@ mod progress;
 pub(crate) mod ranges;
 pub(crate) mod raw;
 mod samples;
-mod table;
+pub(crate) mod table;
 mod targets;

@@ -109,7 +109,7 @@ pub(crate) fn human_ns(ns: f64) -> String {
 }
 
 /// Three significant digits; more would be noise.
-pub(super) fn significant(value: f64) -> f64 {
+pub(crate) fn significant(value: f64) -> f64 {
     if value == 0.0 || !value.is_finite() {
         return value;
     }

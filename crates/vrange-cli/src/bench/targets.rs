@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use crate::bundle::Goal;
+
 /// A goal.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
@@ -30,6 +32,22 @@ impl Target {
             reached: found.map(|found| found <= goal),
         }
     }
+}
+
+impl From<&Target> for Goal {
+    fn from(target: &Target) -> Self {
+        Self {
+            what: target.what.to_owned(),
+            goal: target.goal.clone(),
+            found: target.found.clone(),
+            reached: target.reached,
+        }
+    }
+}
+
+/// As whoever asked for everything reads them.
+pub(crate) fn goals(targets: &[Target]) -> Vec<Goal> {
+    targets.iter().map(Goal::from).collect()
 }
 
 /// One figure over another, if both were measured.

@@ -11,6 +11,7 @@
 
 mod cache;
 mod cached;
+mod chart;
 pub(crate) mod child;
 mod files;
 pub(crate) mod group;
@@ -18,7 +19,7 @@ pub(crate) mod hog;
 mod picture;
 mod progress;
 mod rank;
-mod room;
+pub(crate) mod room;
 mod summary;
 mod verify;
 mod watch;
@@ -28,8 +29,9 @@ use std::time::Duration;
 
 use vrange_os::cgroup::Version;
 
-use crate::command_line::{DemoOptions, DemoRole, PressureChoice};
+use crate::command_line::{DEMO_ROUNDS, DemoOptions, DemoRole, PressureChoice};
 use crate::failure::Failure;
+use crate::form::Found;
 use crate::interrupt::Interrupt;
 use crate::output;
 use child::{Child, NoAnswer};
@@ -56,6 +58,8 @@ pub(crate) fn run_process(role: DemoRole) -> Result<(), Failure> {
 
 /// Runs the demo and prints what it found.
 pub(crate) fn run(options: &DemoOptions) -> Result<(), Failure> {
+    options.form.check()?;
+    let is_quiet = options.form.is_for_a_program(options.json);
     let interrupt = Interrupt::listen()?;
     let place = Place::find(options)?;
     room::check(options.memory_bytes)?;
@@ -66,21 +70,34 @@ pub(crate) fn run(options: &DemoOptions) -> Result<(), Failure> {
         memory_bytes: options.memory_bytes,
         hog_bytes: options.memory_bytes / 100 * HOG_PERCENT,
         interrupt,
-        progress: Progress::new(options.json),
+        progress: Progress::new(is_quiet),
     };
-    if !options.json {
+    if !is_quiet {
         demo.introduce(options)?;
+    }
+    if let (true, Place::Lever { reason }) = (options.form.bundle, &demo.place) {
+        // A remark for the page.
+        eprintln!("there is no hog, since no memory cgroup can be made here: {reason}");
     }
     let outcome = demo.run(options.rounds)?;
     demo.progress.clear();
     // A signal that came at the very end still counts.
     demo.interrupt.check()?;
-    if options.json {
-        output::json(&outcome.summary())?;
-    } else {
-        output::text(&outcome.text(Canvas::of_stdout()))?;
-    }
+    let picture =
+        if options.form.has_picture() { Some(chart::draw(&outcome, &command(options))?) } else { None };
+    let found = Found { results: &outcome.summary(), goals: outcome.goals(), picture };
+    options.form.show(options.json, found, || outcome.text(Canvas::of_stdout()))?;
     outcome.verdict()
+}
+
+/// What has to be typed for the same.
+fn command(options: &DemoOptions) -> String {
+    let mut command =
+        format!("vrange demo {} --memory {}M", options.directory.display(), options.memory_bytes >> 20);
+    if options.rounds != DEMO_ROUNDS {
+        command += &format!(" --rounds {}", options.rounds);
+    }
+    command
 }
 
 /// Where the processes run.

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::picture::{self, Canvas};
 use super::wire::CacheReport;
+use crate::bundle::Goal;
 use crate::failure::Failure;
 use crate::size::human;
 
@@ -172,6 +173,60 @@ impl Outcome {
         text
     }
 
+    /// What it ought to have been like, and whether it was.
+    pub(crate) fn goals(&self) -> Vec<Goal> {
+        let summary = self.summary();
+        let goal = |what: &str, goal: String, found: String, reached| Goal {
+            what: what.to_owned(),
+            goal,
+            found,
+            reached,
+        };
+        let lost = summary.lost_bytes.zip(summary.lost_goal_bytes).filter(|_| summary.needed_bytes > 0);
+        // Without a report nobody has compared anything.
+        let is_compared = summary.kept_bytes.is_some();
+        let slowdown = summary.hog_slowdown;
+        vec![
+            goal(
+                "files that are not what was stored",
+                "none".to_owned(),
+                if is_compared { summary.corrupt_files.to_string() } else { "not measured".to_owned() },
+                is_compared.then_some(summary.corrupt_files == 0),
+            ),
+            goal(
+                "processes killed for want of memory",
+                "none".to_owned(),
+                summary.oom_kills.to_string(),
+                Some(summary.oom_kills == 0),
+            ),
+            goal(
+                "lost, against what the hog needed",
+                lost.map_or("at most 1.25 times, and the reserve".to_owned(), |(_, goal)| {
+                    format!("at most 1.25 times, and the reserve: {}", human(goal))
+                }),
+                lost.map_or("not measured".to_owned(), |(lost, _)| human(lost)),
+                lost.map(|(lost, goal)| lost <= goal),
+            ),
+            goal(
+                "the hog's time beside the cache, against its time alone",
+                format!("at most {HOG_SLOWDOWN_MAX} times"),
+                slowdown.map_or_else(
+                    || format!("not measured: there was no {}", self.without()),
+                    |times| format!("{times:.2} times"),
+                ),
+                slowdown.map(|times| times <= HOG_SLOWDOWN_MAX),
+            ),
+        ]
+    }
+
+    /// What a slowdown would take.
+    fn without(&self) -> &'static str {
+        match self.pressure {
+            Pressure::Madvise => "hog, since there was no memory cgroup",
+            Pressure::CgroupV1 | Pressure::CgroupV2 => "hog that got through",
+        }
+    }
+
     /// Fails if a file was corrupt or a process was killed, in whichever round.
     pub(crate) fn verdict(&self) -> Result<(), Failure> {
         let summary = self.summary();
@@ -199,7 +254,7 @@ impl Outcome {
     }
 
     /// The round with the median slowdown; the first one that has a report where there is no hog.
-    fn shown(&self) -> Option<&Round> {
+    pub(super) fn shown(&self) -> Option<&Round> {
         let mut complete: Vec<&Round> = self.rounds.iter().filter(|round| round.report.is_some()).collect();
         complete.sort_by_key(|round| round.beside_ns());
         complete.get(complete.len().saturating_sub(1) / 2).copied().or(self.rounds.first())
@@ -392,5 +447,22 @@ mod tests {
         let killed = Round { report: None, hog_ns: None, alone_ns: None, needed_bytes: 0, oom_kills: 1 };
         let text = outcome(vec![killed]).text(Canvas { columns: 40, colour: false });
         assert!(text.contains("OOM kills              1"), "{text}");
+    }
+
+    #[test]
+    fn goals_are_reached_missed_or_not_measured() {
+        let mut outcome = Outcome {
+            pressure: Pressure::CgroupV2,
+            memory_bytes: 1000,
+            hog_bytes: 600,
+            rounds: vec![round(130, 45)],
+        };
+        let reached = |outcome: &Outcome| outcome.goals().iter().map(|goal| goal.reached).collect::<Vec<_>>();
+        // 45 bytes are less than was needed; 130 ns are more than 1.25 times 100.
+        assert_eq!(reached(&outcome), [Some(true), Some(true), Some(true), Some(false)]);
+        outcome.rounds[0].oom_kills = 1;
+        outcome.rounds[0].report = None;
+        outcome.rounds[0].hog_ns = None;
+        assert_eq!(reached(&outcome), [None, Some(false), None, None]);
     }
 }

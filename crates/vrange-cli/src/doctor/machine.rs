@@ -11,36 +11,36 @@ use crate::failure::Failure;
 
 /// The state of this machine, as far as this process may see it.
 #[derive(Debug)]
-pub(super) struct Machine {
+pub(crate) struct Machine {
     /// The kernel's abilities and settings.
-    pub(super) probe: Probe,
+    pub(crate) probe: Probe,
     /// The machine's memory, or why it is not known.
-    pub(super) memory: Result<MemInfo, String>,
+    pub(crate) memory: Result<MemInfo, String>,
     /// The memory cgroups around this process, or why they are not known.
-    pub(super) groups: Result<Groups, String>,
+    pub(crate) groups: Result<Groups, String>,
     /// Processors that this process may use, if a quota says so.
-    pub(super) cpu_quota: Option<f64>,
+    pub(crate) cpu_quota: Option<f64>,
     /// Pressure stall information.
-    pub(super) psi: psi::Support,
+    pub(crate) psi: psi::Support,
     /// Whether this process runs with the scheduler's lowest class or the like.
-    pub(super) idle_class: bool,
+    pub(crate) idle_class: bool,
 }
 
 /// The memory cgroups around this process.
 #[derive(Clone, Debug)]
-pub(super) struct Groups {
+pub(crate) struct Groups {
     /// Which interface manages memory.
-    pub(super) version: Version,
+    pub(crate) version: Version,
     /// The group, as the kernel names it.
-    pub(super) path: String,
+    pub(crate) path: String,
     /// Each visible level that has a limit, nearest first: its directory and limits.
-    pub(super) limits: Vec<(String, Limits)>,
+    pub(crate) limits: Vec<(String, Limits)>,
     /// Levels whose files cannot be read.
-    pub(super) unreadable: Vec<Missing>,
+    pub(crate) unreadable: Vec<Missing>,
     /// There are levels above the highest that can be seen.
-    pub(super) ancestors_hidden: bool,
+    pub(crate) ancestors_hidden: bool,
     /// The smallest limit of all levels, hidden ones too, where the kernel tells.
-    pub(super) hierarchical_limit_bytes: Option<u64>,
+    pub(crate) hierarchical_limit_bytes: Option<u64>,
 }
 
 impl Machine {
@@ -48,7 +48,7 @@ impl Machine {
     ///
     /// # Errors
     /// The kernel is one that the library cannot run on at all.
-    pub(super) fn examine() -> Result<Self, Failure> {
+    pub(crate) fn examine() -> Result<Self, Failure> {
         let root = Root::real();
         let probe = Probe::run().map_err(|error| {
             Failure::run(format!("this kernel is not supported: {error}"))

@@ -2,7 +2,7 @@
 
 mod advice;
 mod finding;
-mod machine;
+pub(crate) mod machine;
 
 use std::fmt::Write as _;
 

@@ -1,36 +1,23 @@
 //! The tenant's run as a picture: for each cache memory over time on the left, and hits in a second on the right.
 
-use std::fmt::Display;
-use std::fs;
-use std::path::Path;
-
-use plotters::backend::SVGBackend;
 use plotters::chart::ChartBuilder;
-use plotters::coord::Shift;
-use plotters::drawing::{DrawingArea, IntoDrawingArea as _};
-use plotters::element::{Rectangle, Text};
 use plotters::series::{AreaSeries, LineSeries};
-use plotters::style::{Color as _, IntoFont as _, RGBColor, TextStyle, WHITE};
+use plotters::style::{Color as _, RGBColor, TRANSPARENT};
 
 use super::tenant::{Guest, Plan, Runs, Scene, Tenants};
+use crate::bench::chart::{
+    self, Area, BLUE, GREEN, GRID, Heading, INK, LIGHT_GREY, PALE, WIDTH, failed, font,
+};
 use crate::failure::Failure;
 
-const WIDTH: u32 = 1120;
-const HEADER_HEIGHT: u32 = 112;
 const PANEL_HEIGHT: u32 = 210;
-const FONT: &str = "sans-serif";
-const INK: RGBColor = RGBColor(0x22, 0x22, 0x22);
-const PALE: RGBColor = RGBColor(0x77, 0x77, 0x77);
-const GRID: RGBColor = RGBColor(0xe4, 0xe4, 0xe4);
-/// Colours that people who see few colours can tell apart (Okabe and Ito).
-const TENANT: RGBColor = RGBColor(0xbb, 0xbb, 0xbb);
-const CACHE: RGBColor = RGBColor(0x00, 0x72, 0xb2);
-const HITS: RGBColor = RGBColor(0x00, 0x9e, 0x73);
+const TENANT: RGBColor = LIGHT_GREY;
+const CACHE: RGBColor = BLUE;
+const HITS: RGBColor = GREEN;
 const MIB: f64 = 1_048_576.0;
 /// Hits are counted over so many samples, so that the line can be read.
 const SAMPLES: usize = 4;
 
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 /// Seconds, and what is there then.
 type Points = Vec<(f64, f64)>;
 
@@ -44,49 +31,27 @@ struct Panel<'a> {
     line: (Points, RGBColor),
 }
 
-/// Draws the picture into a file. The first run of each cache is shown.
-pub(super) fn write(file: &Path, tenants: &Tenants, plan: &Plan) -> Result<(), Failure> {
-    let picture = draw(tenants, plan)?;
-    fs::write(file, picture).map_err(|error| Failure::io("writing", file.display(), &error))
-}
-
-fn draw(tenants: &Tenants, plan: &Plan) -> Result<String, Failure> {
+/// Draws the picture. The first run of each cache is shown. `command`: what draws it.
+pub(super) fn draw(tenants: &Tenants, plan: &Plan, command: &str) -> Result<String, Failure> {
     let of_caches = |runs: &&Runs| matches!(runs.guest, Guest::Cache(_));
     let shown: Vec<_> = tenants.runs.iter().filter(of_caches).collect();
-    let mut picture = String::new();
     let rows = u32::try_from(shown.len()).unwrap_or(1).max(1);
-    {
-        let root = SVGBackend::with_string(&mut picture, (WIDTH, HEADER_HEIGHT + rows * PANEL_HEIGHT))
-            .into_drawing_area();
-        root.fill(&WHITE).map_err(failed)?;
-        let (header, panels) = root.split_vertically(HEADER_HEIGHT);
-        draw_header(&header, plan)?;
-        let highest =
-            shown.iter().filter_map(|runs| runs.scenes.first()).flat_map(hits).map(|(_, hits)| hits);
-        let highest = highest.fold(1.0, f64::max);
-        for (row, runs) in panels.split_evenly((shown.len().max(1), 1)).iter().zip(&shown) {
-            draw_row(row, runs, plan, highest)?;
-        }
-        root.present().map_err(failed)?;
-    }
-    Ok(picture)
+    let highest = shown.iter().filter_map(|runs| runs.scenes.first()).flat_map(hits).map(|(_, hits)| hits);
+    let highest = highest.fold(1.0, f64::max);
+    chart::draw(&heading(plan, command), rows * PANEL_HEIGHT, |panels| {
+        let areas = panels.split_evenly((shown.len().max(1), 1));
+        areas.iter().zip(&shown).try_for_each(|(area, runs)| draw_row(area, runs, plan, highest))
+    })
 }
 
-fn draw_header(area: &Area<'_>, plan: &Plan) -> Result<(), Failure> {
-    let text = |text: &str, at: (i32, i32), size: u32, colour: RGBColor| {
-        area.draw(&Text::new(text.to_owned(), at, font(size, colour))).map_err(failed)
-    };
-    text("Caches beside a tenant that grows and shrinks", (24, 14), 22, INK)?;
-    text(&format!("vrange bench cache: {}", plan.describe()), (24, 46), 12, PALE)?;
-    let mut left = 24;
-    for (colour, label) in [(TENANT, "tenant"), (CACHE, "process with the cache"), (HITS, "hits in a second")]
-    {
-        let square = Rectangle::new([(left, 78), (left + 14, 92)], colour.filled());
-        area.draw(&square).map_err(failed)?;
-        text(label, (left + 20, 79), 13, INK)?;
-        left += 40 + 8 * i32::try_from(label.chars().count()).unwrap_or(0);
+fn heading(plan: &Plan, command: &str) -> Heading {
+    let legend = [(TENANT, "tenant"), (CACHE, "process with the cache"), (HITS, "hits in a second")];
+    Heading {
+        title: "Caches beside a tenant that grows and shrinks".to_owned(),
+        command: command.to_owned(),
+        notes: vec![plan.describe()],
+        legend: legend.map(|(colour, label)| (colour, label.to_owned())).into(),
     }
-    Ok(())
 }
 
 #[expect(clippy::cast_precision_loss, reason = "the height of a curve")]
@@ -150,7 +115,7 @@ fn draw_panel(area: &Area<'_>, panel: Panel<'_>) -> Result<(), Failure> {
         .y_desc(panel.axis)
         .label_style(font(12, INK))
         .axis_desc_style(font(12, INK))
-        .light_line_style(WHITE)
+        .light_line_style(TRANSPARENT)
         .bold_line_style(GRID)
         .axis_style(PALE)
         .draw()
@@ -191,12 +156,4 @@ fn hits(scene: &Scene) -> Points {
 #[expect(clippy::cast_precision_loss, reason = "seconds of a run")]
 fn since(scene: &Scene, at_ns: u64) -> f64 {
     at_ns.saturating_sub(scene.started_ns) as f64 / 1e9
-}
-
-fn font(size: u32, colour: RGBColor) -> TextStyle<'static> {
-    (FONT, size).into_font().color(&colour)
-}
-
-fn failed(error: impl Display) -> Failure {
-    Failure::run(format!("drawing the chart: {error}"))
 }

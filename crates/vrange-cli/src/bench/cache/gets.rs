@@ -21,6 +21,9 @@ const CHUNK: usize = 4096;
 /// Keys that are drawn beforehand, for each thread; then they begin anew.
 const DRAWN: usize = 1 << 20;
 
+/// Room for so many more than there are is left in any case: 64 keys are spread unevenly over eight shards.
+const FEW_KEYS: u64 = 4096;
+
 /// What is read, and by how many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Case {
@@ -156,12 +159,13 @@ fn measure_values(
     Ok(())
 }
 
-/// A cache that holds all keys. Those that ask for a size get twice what is needed, so that shards of uneven size evict nothing.
+/// A cache that holds all keys. Those that ask for a size get twice what is needed, and of few keys more, so that shards to which more keys
+/// belong than to others evict nothing.
 fn full(kind: Kind, keys: u64, value_bytes: usize, interrupt: &Interrupt) -> Result<Box<dyn Peer>, Failure> {
     /// A signal is looked for after this many.
     const KEYS_UNHEARD: u64 = 4096;
     let bytes = u64::try_from(value_bytes).unwrap_or(u64::MAX);
-    let capacity_bytes = (!kind.is_ours()).then_some(2 * keys * bytes);
+    let capacity_bytes = (!kind.is_ours()).then_some((keys + keys.max(FEW_KEYS)) * bytes);
     let cache = kind.make(Size { capacity_bytes, value_bytes: bytes })?;
     let mut values = Values::of(value_bytes);
     for key in 0..keys {

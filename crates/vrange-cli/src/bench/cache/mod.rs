@@ -20,20 +20,18 @@ mod text;
 mod trace;
 mod zipf;
 
-use std::num::NonZero;
 use std::time::Duration;
 
 use clap::ValueEnum;
 
-use crate::bench::malloc::chart::check as check_svg;
-use crate::bench::malloc::machine::Machine;
+use crate::bench::machine::{Machine, load_average};
 use crate::bench::progress::Progress;
 use crate::bench::targets as goals;
 use crate::command_line::CacheBenchOptions;
 use crate::demo::group::Home;
 use crate::failure::Failure;
+use crate::form::Found as Shown;
 use crate::interrupt::Interrupt;
-use crate::output;
 pub(crate) use process::{Role, run as work};
 use row::Row;
 
@@ -150,34 +148,42 @@ impl Plan {
 
 /// Measures, and prints rows and whether the goals are reached.
 pub(crate) fn run(options: &CacheBenchOptions) -> Result<(), Failure> {
-    if let Some(file) = &options.svg {
-        check_svg(file)?;
-    }
+    options.form.check()?;
     let interrupt = Interrupt::listen()?;
     let plan = if options.quick { Plan::quick() } else { Plan::full(options.rounds) };
-    let progress = Progress::new(options.json);
+    let progress = Progress::new(options.form.is_for_a_program(options.json));
     let is_wanted = |part| options.part.is_empty() || options.part.contains(&part);
     let load_before = load_average();
     let found = measure(&plan, is_wanted, &interrupt, &progress)?;
     drop(progress);
     // A signal that came at the very end still counts, and so does one that had a part given up.
     interrupt.check()?;
-    if let (Some(file), Ok(tenants)) = (&options.svg, &found.tenants) {
-        chart::write(file, tenants, &plan.tenant)?;
-    }
-    if options.json {
-        return output::json(&found.rows());
-    }
-    let machine = Machine::look(std::thread::available_parallelism().map_or(1, NonZero::get)).describe();
-    let load = format!("load average {load_before} before, {} after", load_average());
-    let targets = goals::text(&targets::all(&found));
-    output::text(&format!("{machine}; {load}\n\n{}{targets}", text::all(&found, &plan)))
+    let picture = match &found.tenants {
+        Ok(tenants) if options.form.has_picture() => {
+            Some(chart::draw(tenants, &plan.tenant, &command(options))?)
+        }
+        _ => None,
+    };
+    let targets = targets::all(&found);
+    let shown = Shown { results: &found.rows(), goals: goals::goals(&targets), picture };
+    options.form.show(options.json, shown, || {
+        let machine = Machine::look().describe();
+        let load = format!("load average {load_before} before, {} after", load_average());
+        format!("{machine}; {load}\n\n{}{}", text::all(&found, &plan), goals::text(&targets))
+    })
 }
 
-/// Of the last minute; what disturbs a measurement that the machine is not left alone for.
-fn load_average() -> String {
-    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split_whitespace().next().unwrap_or("unknown").to_owned()
+/// What has to be typed for the same.
+fn command(options: &CacheBenchOptions) -> String {
+    let mut command = "vrange bench cache".to_owned();
+    let parts = options.part.iter().filter_map(Part::to_possible_value);
+    command.extend(parts.map(|part| format!(" --part {}", part.get_name())));
+    if options.quick {
+        command += " --quick";
+    } else {
+        command += &format!(" --rounds {}", options.rounds);
+    }
+    command
 }
 
 fn measure(

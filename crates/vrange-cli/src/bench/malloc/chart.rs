@@ -1,38 +1,25 @@
 //! The results as one picture: for each load speed on the left, and beside it what that speed costs in memory.
 
-use std::fmt::Display;
-use std::fs;
-use std::path::Path;
-
 use plotters::backend::SVGBackend;
 use plotters::chart::{ChartBuilder, ChartContext};
-use plotters::coord::Shift;
 use plotters::coord::cartesian::Cartesian2d;
 use plotters::coord::types::RangedCoordf64;
-use plotters::drawing::{DrawingArea, IntoDrawingArea as _};
 use plotters::element::{EmptyElement, Rectangle, Text};
 use plotters::style::text_anchor::{HPos, Pos, VPos};
-use plotters::style::{Color as _, FontTransform, IntoFont as _, RGBColor, ShapeStyle, TextStyle, WHITE};
+use plotters::style::{Color as _, FontTransform, RGBColor, ShapeStyle, TRANSPARENT};
 
 use super::Plan;
 use super::load::Load;
-use super::machine::Machine;
 use super::results::Results;
 use super::setting::{Allocator, Config, Setting};
+use crate::bench::chart::{self, Area, GREEN, GREY, GRID, Heading, INK, PALE, PINK, RED, SKY, failed, font};
 use crate::bench::table::significant;
 use crate::failure::Failure;
 
-const WIDTH: u32 = 1120;
-const HEADER_HEIGHT: u32 = 128;
 const PANEL_HEIGHT: u32 = 250;
-const FONT: &str = "sans-serif";
-const INK: RGBColor = RGBColor(0x22, 0x22, 0x22);
-const PALE: RGBColor = RGBColor(0x77, 0x77, 0x77);
-const GRID: RGBColor = RGBColor(0xe4, 0xe4, 0xe4);
 /// Of the width that an allocator has; the rest is space between the groups of bars.
 const BAR_WIDTH: f64 = 0.22;
 
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Panel<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
 /// What a panel shows of a setting at a load.
@@ -50,41 +37,16 @@ struct Measure<'a> {
     decimals: usize,
 }
 
-/// Fails before anything is measured if the picture could not be written.
-pub(in crate::bench) fn check(file: &Path) -> Result<(), Failure> {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if folder.is_dir() && !file.is_dir() {
-        return Ok(());
-    }
-    Err(Failure::usage(format!("--svg {}: no file can be there", file.display()))
-        .hint("give a file name in a folder that exists"))
-}
-
-/// Draws the picture into a file.
-pub(super) fn write(file: &Path, results: &Results, machine: &Machine, plan: &Plan) -> Result<(), Failure> {
-    let picture = draw(results, machine, plan)?;
-    fs::write(file, picture).map_err(|error| Failure::io("writing", file.display(), &error))
-}
-
-fn draw(results: &Results, machine: &Machine, plan: &Plan) -> Result<String, Failure> {
-    let mut picture = String::new();
+/// Draws the picture. `command`: what draws it.
+pub(super) fn draw(results: &Results, plan: &Plan, command: &str) -> Result<String, Failure> {
+    let measures = measures(results, plan);
     let rows = u32::try_from(results.loads().len()).unwrap_or(1);
-    let size = (WIDTH, HEADER_HEIGHT + rows * PANEL_HEIGHT);
-    {
-        let root = SVGBackend::with_string(&mut picture, size).into_drawing_area();
-        root.fill(&WHITE).map_err(failed)?;
-        let (header, panels) = root.split_vertically(HEADER_HEIGHT);
-        draw_header(&header, machine, plan)?;
-        let measures = measures(results, plan);
+    chart::draw(&heading(plan, command), rows * PANEL_HEIGHT, |panels| {
         let areas = panels.split_evenly((results.loads().len(), measures.len()));
         let shown =
             results.loads().iter().flat_map(|load| measures.iter().map(move |measure| (*load, measure)));
-        for (area, (load, measure)) in areas.iter().zip(shown) {
-            draw_panel(area, load, measure)?;
-        }
-        root.present().map_err(failed)?;
-    }
-    Ok(picture)
+        areas.iter().zip(shown).try_for_each(|(area, (load, measure))| draw_panel(area, load, measure))
+    })
 }
 
 fn measures<'a>(results: &'a Results, plan: &Plan) -> [Measure<'a>; 2] {
@@ -113,25 +75,17 @@ fn measures<'a>(results: &'a Results, plan: &Plan) -> [Measure<'a>; 2] {
     ]
 }
 
-/// What it is, where it was measured, and which colour means what.
-fn draw_header(area: &Area<'_>, machine: &Machine, plan: &Plan) -> Result<(), Failure> {
-    let text = |text: &str, at: (i32, i32), size: u32, colour: RGBColor| {
-        area.draw(&Text::new(text.to_owned(), at, font(size, colour))).map_err(failed)
-    };
-    text("Freed memory: kept, given back, or marked", (24, 14), 22, INK)?;
-    text(&format!("vrange bench malloc; {}", machine.describe()), (24, 44), 13, PALE)?;
+/// What it is, and which colour means what.
+fn heading(plan: &Plan, command: &str) -> Heading {
     let loads = "churn: 16 blocks of 4 MiB are allocated, filled and freed; \
                  search: 1 to 8 MiB are allocated, copied to, looked into and freed";
-    text(loads, (24, 62), 13, PALE)?;
-    let mut left = 24;
-    for config in Config::ALL {
-        area.draw(&Rectangle::new([(left, 92), (left + 14, 106)], fill(config))).map_err(failed)?;
-        let label = format!("{}: {}", config.name(), meaning(config, plan));
-        text(&label, (left + 20, 93), 13, INK)?;
-        // Of most fonts the letters are no wider.
-        left += 20 + 7 * i32::try_from(label.chars().count()).unwrap_or(0) + 12;
+    let legend = |config: Config| (colour(config), format!("{}: {}", config.name(), meaning(config, plan)));
+    Heading {
+        title: "Freed memory: kept, given back, or marked".to_owned(),
+        command: command.to_owned(),
+        notes: vec![loads.to_owned()],
+        legend: Config::ALL.map(legend).into(),
     }
-    Ok(())
 }
 
 fn meaning(config: Config, plan: &Plan) -> String {
@@ -167,7 +121,7 @@ fn draw_panel(area: &Area<'_>, load: Load, measure: &Measure<'_>) -> Result<(), 
         .y_desc(measure.axis)
         .label_style(font(12, INK))
         .axis_desc_style(font(13, INK))
-        .light_line_style(WHITE)
+        .light_line_style(TRANSPARENT)
         .bold_line_style(GRID)
         .axis_style(PALE)
         .draw()
@@ -215,32 +169,23 @@ fn draw_group(
     panel.plotting_area().draw(&(EmptyElement::at((middle, 0.0)) + name)).map_err(failed)
 }
 
-fn font(size: u32, colour: RGBColor) -> TextStyle<'static> {
-    (FONT, size).into_font().color(&colour)
-}
-
-/// Colours that people who see few colours can tell apart (Okabe and Ito).
 fn fill(config: Config) -> ShapeStyle {
     colour(config).filled()
 }
 
 fn colour(config: Config) -> RGBColor {
     match config {
-        Config::Keep => RGBColor(0x99, 0x99, 0x99),
-        Config::Default => RGBColor(0x56, 0xb4, 0xe9),
-        Config::Dontneed => RGBColor(0xd5, 0x5e, 0x00),
-        Config::Free => RGBColor(0xcc, 0x79, 0xa7),
-        Config::Marks => RGBColor(0x00, 0x9e, 0x73),
+        Config::Keep => GREY,
+        Config::Default => SKY,
+        Config::Dontneed => RED,
+        Config::Free => PINK,
+        Config::Marks => GREEN,
     }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a handful of bars")]
 fn position(index: usize) -> f64 {
     index as f64
-}
-
-fn failed(error: impl Display) -> Failure {
-    Failure::run(format!("drawing the chart: {error}"))
 }
 
 #[cfg(test)]
@@ -257,11 +202,10 @@ mod tests {
                 results.add(load, Allocator::Tcmalloc.with(config), report(rate, 70));
             }
         }
-        let picture = draw(&results, &Machine::look(2), &QUICK).expect("a string takes all");
+        let picture = draw(&results, &QUICK, "vrange bench malloc --quick").expect("a string takes all");
         let document = roxmltree::Document::parse(&picture).expect("well-formed");
         let count = |config| {
-            let fill = colour(config);
-            let fill = format!("#{:02X}{:02X}{:02X}", fill.0, fill.1, fill.2);
+            let fill = chart::written(colour(config));
             let is_bar = |node: &roxmltree::Node| {
                 node.has_tag_name(("http://www.w3.org/2000/svg", "rect"))
                     && node.attribute("fill") == Some(fill.as_str())
@@ -273,15 +217,14 @@ mod tests {
         assert_eq!([Config::Default, Config::Free].map(count), [1, 1]);
         let missing = Setting::all().count() - 3;
         assert_eq!(picture.matches("not measured").count(), 4 * missing);
-        for text in ["churn, 1 thread: speed", "resident memory, MiB", "0.97", "tcmalloc"] {
+        for text in [
+            "vrange bench malloc --quick; ",
+            "churn, 1 thread: speed",
+            "resident memory, MiB",
+            "0.97",
+            "tcmalloc",
+        ] {
             assert!(picture.contains(text), "{text}");
         }
-    }
-
-    #[test]
-    fn a_file_that_cannot_be_is_found_out_before() {
-        assert!(check(Path::new("chart.svg")).is_ok());
-        assert!(check(Path::new("/no/such/folder/chart.svg")).is_err());
-        assert!(check(Path::new("/")).is_err());
     }
 }

@@ -210,6 +210,7 @@ mod tests {
             peak_bytes: 1,
             malloc_from: malloc_from.to_owned(),
             madvise_from: madvise_from.to_owned(),
+            version: None,
         }
     }
 

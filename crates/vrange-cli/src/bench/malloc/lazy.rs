@@ -23,13 +23,7 @@ type Mallctl = unsafe extern "C" fn(*const c_char, *mut c_void, *mut usize, *mut
 /// # Errors
 /// There is no jemalloc in this process, or it refuses.
 pub(super) fn install() -> Result<(), Failure> {
-    // SAFETY: the name is a C string.
-    let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"mallctl".as_ptr()) };
-    if address.is_null() {
-        return Err(Failure::run("there is no jemalloc in this process"));
-    }
-    // SAFETY: this is the only function of that name, and jemalloc's manual gives it this type.
-    let mallctl = unsafe { transmute::<*mut c_void, Mallctl>(address) };
+    let mallctl = mallctl().ok_or_else(|| Failure::run("there is no jemalloc in this process"))?;
     // SAFETY: the manual says that these are the types of the two.
     let arenas: c_uint = unsafe { read(mallctl, c"opt.narenas") }?;
     // SAFETY: as above.
@@ -49,6 +43,25 @@ pub(super) fn install() -> Result<(), Failure> {
         unsafe { write(mallctl, &name, hooks) }?;
     }
     Ok(())
+}
+
+/// Such as `5.3.0`, without the name of the commit; none where there is no jemalloc in this process.
+pub(super) fn version() -> Option<String> {
+    // SAFETY: the manual says that this is its type.
+    let text: *const c_char = unsafe { read(mallctl()?, c"version") }.ok()?;
+    // SAFETY: a constant string of a library that stays loaded.
+    let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
+    Some(text.split_once('-').map_or(&*text, |(version, _)| version).to_owned())
+}
+
+fn mallctl() -> Option<Mallctl> {
+    // SAFETY: the name is a C string.
+    let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"mallctl".as_ptr()) };
+    if address.is_null() {
+        return None;
+    }
+    // SAFETY: this is the only function of that name, and jemalloc's manual gives it this type.
+    Some(unsafe { transmute::<*mut c_void, Mallctl>(address) })
 }
 
 /// # Safety

@@ -5,32 +5,31 @@
 //! round, every other round backwards, and medians over the rounds are compared: what disturbs the machine disturbs all of them.
 
 mod block;
-pub(in crate::bench) mod chart;
+mod chart;
 mod child;
 mod launch;
 mod lazy;
 mod load;
-pub(in crate::bench) mod machine;
 mod process;
 mod results;
 mod setting;
 mod targets;
+pub(crate) mod version;
 mod workload;
 
 use std::collections::BTreeMap;
-use std::num::NonZero;
 use std::time::Duration;
 
+use crate::bench::machine::Machine;
 use crate::bench::progress::Progress;
-use crate::bench::targets::text;
+use crate::bench::targets::{goals, text};
 use crate::command_line::MallocBenchOptions;
 use crate::failure::Failure;
+use crate::form::Found;
 use crate::interrupt::Interrupt;
-use crate::output;
 use child::Times;
 use launch::{Launch, Libraries};
 use load::Load;
-use machine::Machine;
 pub(crate) use process::run as work;
 use results::Results;
 use setting::Setting;
@@ -80,24 +79,29 @@ impl Plan {
 
 /// Measures, and prints rows and whether the goals are reached.
 pub(crate) fn run(options: &MallocBenchOptions) -> Result<(), Failure> {
-    if let Some(file) = &options.svg {
-        chart::check(file)?;
-    }
+    options.form.check()?;
     let interrupt = Interrupt::listen()?;
     let plan = if options.quick { QUICK } else { PLAN };
-    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let machine = Machine::look(processors);
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let mut results = Results::new(Load::all(u32::try_from(processors).unwrap_or(u32::MAX)));
     let launches = probe(plan, &mut results, &interrupt)?;
-    measure(plan, launches, &mut results, &interrupt, options.json)?;
-    if let Some(file) = &options.svg {
-        chart::write(file, &results, &machine, &plan)?;
-    }
-    if options.json {
-        return output::json(&results.rows());
-    }
-    let targets = text(&targets::all(&results));
-    output::text(&format!("{}\n\n{}{targets}", machine.describe(), results.text()))
+    let is_quiet = options.form.is_for_a_program(options.json);
+    measure(plan, launches, &mut results, &interrupt, is_quiet)?;
+    let picture = if options.form.has_picture() {
+        Some(chart::draw(&results, &plan, &command(options))?)
+    } else {
+        None
+    };
+    let targets = targets::all(&results);
+    let found = Found { results: &results.rows(), goals: goals(&targets), picture };
+    options.form.show(options.json, found, || {
+        format!("{}\n\n{}{}", Machine::look().describe(), results.text(), text(&targets))
+    })
+}
+
+/// What has to be typed for the same.
+fn command(options: &MallocBenchOptions) -> String {
+    format!("vrange bench malloc{}", if options.quick { " --quick" } else { "" })
 }
 
 /// Which settings this machine has; why it has not the others goes into the results.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::lazy;
 use super::workload::Pace;
+use super::{lazy, version};
 use crate::bench::memory;
 use crate::command_line::MallocWorkOptions;
 use crate::failure::Failure;
@@ -26,6 +26,8 @@ pub(super) struct Report {
     pub(super) malloc_from: String,
     /// The file that `madvise` is from.
     pub(super) madvise_from: String,
+    /// The allocator's version, if it tells.
+    pub(super) version: Option<String>,
 }
 
 /// Works, rests, and reports.
@@ -42,11 +44,13 @@ pub(crate) fn run(options: &MallocWorkOptions) -> Result<(), Failure> {
         options.workload.run(options.threads, pace, || {
             Ok((options.rest_ms.map(resident_after).transpose()?, memory::peak_bytes()?))
         })?;
+    let malloc_from = file_of(c"malloc");
     output::json(&Report {
         records_per_second,
         resident_bytes,
         peak_bytes,
-        malloc_from: file_of(c"malloc"),
+        version: version::of_malloc(&malloc_from),
+        malloc_from,
         madvise_from: file_of(c"madvise"),
     })
 }

@@ -32,6 +32,8 @@ pub(super) struct Results {
 #[derive(Debug, Serialize)]
 pub(super) struct Row {
     allocator: Allocator,
+    /// As it tells it itself.
+    version: Option<String>,
     config: Config,
     workload: Workload,
     threads: u32,
@@ -77,6 +79,11 @@ impl Results {
         })
     }
 
+    /// The same in all reports.
+    fn version(&self, load: Load, setting: Setting) -> Option<String> {
+        self.reports.get(&(load, setting))?.first()?.version.clone()
+    }
+
     /// How many times as fast a setting is as the same allocator in another configuration.
     pub(super) fn speed_ratio(&self, load: Load, setting: Setting, to: Config) -> Option<f64> {
         let other = self.medians(load, setting.allocator.with(to))?;
@@ -94,6 +101,7 @@ impl Results {
         let ratio = |to| self.speed_ratio(load, setting, to).map(significant);
         Row {
             allocator: setting.allocator,
+            version: self.version(load, setting),
             config: setting.config,
             workload: load.workload,
             threads: load.threads,
@@ -175,6 +183,7 @@ pub(super) mod tests {
             peak_bytes: 100 << 20,
             malloc_from: String::new(),
             madvise_from: String::new(),
+            version: None,
         }
     }
 

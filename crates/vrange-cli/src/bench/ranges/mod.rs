@@ -4,6 +4,7 @@
 //! round does them the other way round, and medians over the rounds are compared. So what disturbs the machine disturbs
 //! all of them, and ratios hold where times do not.
 
+mod chart;
 mod footprint;
 mod idle;
 mod op;
@@ -14,11 +15,11 @@ mod targets;
 
 use crate::bench::samples::Samples;
 use crate::bench::table::Table;
-use crate::bench::targets::text;
+use crate::bench::targets::{goals, text};
 use crate::command_line::BenchOptions;
 use crate::failure::Failure;
+use crate::form::Found;
 use crate::interrupt::Interrupt;
-use crate::output;
 pub(crate) use op::Op;
 use ours::Ours;
 use peers::Peers;
@@ -47,6 +48,7 @@ const QUICK_ROUNDS: u32 = 3;
 
 /// Measures, and prints rows and whether the goals are reached.
 pub(crate) fn run(options: &BenchOptions) -> Result<(), Failure> {
+    options.form.check()?;
     let interrupt = Interrupt::listen()?;
     let mut table = Table::default();
     for plan in PLANS.iter().filter(|plan| !options.quick || plan.bytes <= QUICK_BYTES_MAX) {
@@ -54,20 +56,27 @@ pub(crate) fn run(options: &BenchOptions) -> Result<(), Failure> {
         table.add(plan.bytes, &measure(*plan, rounds, &interrupt)?);
     }
     let wait = tail::measure(options.quick)?;
-    table.add_one(Op::PinWhileOffering, wait.offered_bytes, wait.p999_ns);
+    if let Some(ns) = wait.p999_ns {
+        table.add_one(Op::PinWhileOffering, wait.offered_bytes, ns);
+    }
     interrupt.check()?;
     let footprint = footprint::measure(options.quick)?;
     let idle = idle::measure(options.quick)?;
     // A signal that came at the very end still counts.
     interrupt.check()?;
-    if options.json {
-        let mut rows = table.rows();
-        rows.extend(footprint.rows());
-        rows.push(idle.row());
-        return output::json(&rows);
-    }
+    let mut rows = table.rows();
+    rows.extend(footprint.rows());
+    rows.push(idle.row());
+    let picture =
+        if options.form.has_picture() { Some(chart::draw(&table, &command(options))?) } else { None };
     let targets = targets::all(&table, &footprint, &idle);
-    output::text(&format!("{}\n{}", table.text(), text(&targets)))
+    let found = Found { results: &rows, goals: goals(&targets), picture };
+    options.form.show(options.json, found, || format!("{}\n{}", table.text(), text(&targets)))
+}
+
+/// What has to be typed for the same.
+fn command(options: &BenchOptions) -> String {
+    format!("vrange bench ranges{}", if options.quick { " --quick" } else { "" })
 }
 
 fn measure(plan: Plan, rounds: u32, interrupt: &Interrupt) -> Result<Samples<Op>, Failure> {

@@ -10,8 +10,8 @@ use crate::failure::Failure;
 /// What was found.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wait {
-    /// What 999 of 1000 pins wait at most.
-    pub(super) p999_ns: f64,
+    /// What 999 of 1000 pins wait at most; none if no pin met an offer.
+    pub(super) p999_ns: Option<f64>,
     /// How much was being offered meanwhile.
     pub(super) offered_bytes: usize,
 }
@@ -43,9 +43,8 @@ pub(super) fn measure(quick: bool) -> Result<Wait, Failure> {
         }
     }
     waits.sort_unstable();
-    let p999 =
-        waits.get(waits.len().saturating_mul(999) / 1000).or(waits.last()).copied().unwrap_or_default();
-    Ok(Wait { p999_ns: p999.as_secs_f64() * 1e9, offered_bytes: ranges * RANGE_BYTES })
+    let p999 = waits.get(waits.len().saturating_mul(999) / 1000).or(waits.last());
+    Ok(Wait { p999_ns: p999.map(|wait| wait.as_secs_f64() * 1e9), offered_bytes: ranges * RANGE_BYTES })
 }
 
 /// Follows the offer, which goes from the oldest to the youngest, and pins what it is working on.

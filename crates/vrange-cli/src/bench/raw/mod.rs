@@ -4,11 +4,13 @@
 //! the command starts itself again with the library before libc.
 
 mod at_once;
+mod chart;
 mod op;
 mod ours;
 mod peers;
 mod targets;
 
+use std::ffi::OsStr;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
@@ -16,11 +18,11 @@ use vrange_os::PAGE_BYTES;
 
 use crate::bench::samples::Samples;
 use crate::bench::table::Table;
-use crate::bench::targets::text;
+use crate::bench::targets::{goals, text};
 use crate::command_line::RawBenchOptions;
 use crate::failure::Failure;
+use crate::form::Found;
 use crate::interrupt::Interrupt;
-use crate::output;
 use crate::run::PRELOAD;
 use crate::run::library::{self, Library};
 use at_once::AtOnce;
@@ -64,6 +66,7 @@ const QUICK_ROUNDS: u32 = 5;
 
 /// Measures, and prints rows and whether the goals are reached.
 pub(crate) fn run(options: &RawBenchOptions) -> Result<(), Failure> {
+    options.form.check()?;
     let preloaded = options.preloaded || preload(options)?;
     let interrupt = Interrupt::listen()?;
     let mut table = Table::default();
@@ -73,10 +76,15 @@ pub(crate) fn run(options: &RawBenchOptions) -> Result<(), Failure> {
     }
     // A signal that came at the very end still counts.
     interrupt.check()?;
-    if options.json {
-        return output::json(&table.rows());
-    }
-    output::text(&format!("{}\n{}", table.text(), text(&targets::all(&table))))
+    let picture = if options.form.has_picture() { Some(chart::draw(&table, &typed(options))?) } else { None };
+    let targets = targets::all(&table);
+    let found = Found { results: &table.rows(), goals: goals(&targets), picture };
+    options.form.show(options.json, found, || format!("{}\n{}", table.text(), text(&targets)))
+}
+
+/// What has to be typed for the same.
+fn typed(options: &RawBenchOptions) -> String {
+    format!("vrange bench raw{}", if options.quick { " --quick" } else { "" })
 }
 
 /// Starts this command again with the library. Returns only if there is no library, which is told, or that fails.
@@ -90,10 +98,12 @@ fn preload(options: &RawBenchOptions) -> Result<bool, Failure> {
     };
     let command = std::env::current_exe()
         .map_err(|error| Failure::io("finding", "the path of this command", &error))?;
-    let flags = [("--json", options.json), ("--quick", options.quick)];
+    let flags = [("--json", options.json), ("--quick", options.quick), ("--bundle", options.form.bundle)];
+    let picture = options.form.svg.iter().flat_map(|file| [OsStr::new("--svg"), file.as_os_str()]);
     let error = Command::new(command)
         .args(["bench", "raw", "--preloaded"])
         .args(flags.iter().filter(|(_, wanted)| *wanted).map(|(flag, _)| flag))
+        .args(picture)
         .env(PRELOAD, library)
         .exec();
     Err(Failure::io("starting", "this command again", &error))
