@@ -15,6 +15,10 @@ use crate::log::large::Large;
 /// The share of the cache that newcomers have, in per cent.
 const SMALL_PER_CENT: u64 = 4;
 
+/// Members that are looked at for the segment with the least in it. (All of them each time would be a time that grows with the square
+/// of the cache's size. A cache of 10 GiB has 5,000 segments: 40 times, and the hand has been at each.)
+const LOOKS_MAX: usize = 128;
+
 /// What is in a queue.
 #[derive(Debug)]
 pub(crate) enum Member {
@@ -35,6 +39,8 @@ pub(crate) struct Policy {
     pub(crate) cold: Vec<usize>,
     /// A segment put to use already, for what is moved while another is emptied.
     pub(crate) spare: Option<usize>,
+    /// Where in both queues, one behind the other, the last search for the least segment has ended.
+    hand: usize,
 }
 
 #[derive(Debug, Default)]
@@ -73,6 +79,7 @@ impl Policy {
             warm: Vec::new(),
             cold: Vec::new(),
             spare: None,
+            hand: 0,
         }
     }
 
@@ -101,12 +108,16 @@ impl Policy {
 
     /// The queue whose turn it is to give something up.
     pub(crate) fn next_queue(&self) -> Queue {
-        let all = self.small.bytes + self.main.bytes;
-        if self.main.list.is_empty() || self.small.bytes * 100 > all * SMALL_PER_CENT {
+        if self.main.list.is_empty() || self.small.bytes * 100 > self.bytes() * SMALL_PER_CENT {
             Queue::Small
         } else {
             Queue::Main
         }
+    }
+
+    /// Memory of all members, of which the kernel may have taken some.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.small.bytes + self.main.bytes
     }
 
     /// How many members both queues have.
@@ -114,23 +125,26 @@ impl Policy {
         self.small.list.len() + self.main.list.len()
     }
 
-    /// Takes the segment for which `worth` is least, if that is less than `worth_max`.
+    /// Takes the segment for which `worth` is least, if that is less than `worth_max`: of all, or, where there are more than
+    /// [`LOOKS_MAX`], of so many that follow those of the last time.
     pub(crate) fn take_least(
         &mut self,
         segment_bytes: usize,
         worth_max: u32,
         worth: impl Fn(usize) -> u32,
     ) -> Option<(Queue, usize)> {
+        let (small, members) = (self.small.list.len(), self.len());
         let mut least = None;
         let mut worth_least = worth_max;
-        for (queue, members) in [(Queue::Small, &self.small), (Queue::Main, &self.main)] {
-            for (position, member) in members.list.iter().enumerate() {
-                let Member::Segment(segment) = member else { continue };
-                let worth = worth(*segment);
-                if worth < worth_least {
-                    worth_least = worth;
-                    least = Some((queue, position));
-                }
+        for _ in 0..members.min(LOOKS_MAX) {
+            let at = self.hand % members;
+            self.hand = at + 1;
+            let (queue, position) = if at < small { (Queue::Small, at) } else { (Queue::Main, at - small) };
+            let Member::Segment(segment) = self.members(queue).list[position] else { continue };
+            let worth = worth(segment);
+            if worth < worth_least {
+                worth_least = worth;
+                least = Some((queue, position));
             }
         }
         let (queue, position) = least?;
@@ -149,5 +163,56 @@ fn bytes_of(member: &Member, segment_bytes: usize) -> u64 {
     match member {
         Member::Segment(_) => segment_bytes as u64,
         Member::Own(_, _, bytes) => *bytes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    const SEGMENT_BYTES: usize = 2 << 20;
+    /// A cache of 10 GiB.
+    const SEGMENTS: usize = 5_000;
+
+    fn full(segments: usize) -> Policy {
+        let mut policy = Policy::new();
+        for segment in 0..segments {
+            let queue = if segment % 25 == 0 { Queue::Small } else { Queue::Main };
+            policy.push(queue, Member::Segment(segment), SEGMENT_BYTES);
+        }
+        policy
+    }
+
+    #[test]
+    fn the_least_segment_is_taken() {
+        let mut policy = full(LOOKS_MAX);
+        let worth = |segment: usize| if segment == 77 { 5 } else { 10 };
+        assert_eq!(policy.take_least(SEGMENT_BYTES, 10, worth), Some((Queue::Main, 77)));
+        assert_eq!(policy.take_least(SEGMENT_BYTES, 10, worth), None);
+        assert_eq!(policy.bytes(), ((LOOKS_MAX - 1) * SEGMENT_BYTES) as u64);
+        let (queue, segment) = policy.take_least(SEGMENT_BYTES, 11, worth).expect("all are as good");
+        assert_eq!(queue == Queue::Small, segment % 25 == 0);
+    }
+
+    /// To fill a cache, of which nothing is overwritten, takes looks in proportion to its size, and to find one segment in it that is of no use
+    /// any more, too.
+    #[test]
+    fn looks_for_the_least_segment_do_not_grow_with_the_square() {
+        let looks = Cell::new(0_usize);
+        let mut policy = Policy::new();
+        for segment in 0..SEGMENTS {
+            let worth = |_| {
+                looks.set(looks.get() + 1);
+                10
+            };
+            assert_eq!(policy.take_least(SEGMENT_BYTES, 1, worth), None);
+            policy.push(Queue::Main, Member::Segment(segment), SEGMENT_BYTES);
+        }
+        assert!(looks.get() <= SEGMENTS * LOOKS_MAX, "{} looks", looks.get());
+        let worth = |segment: usize| u32::from(segment != 3_333);
+        let tries = (1..).find(|_| policy.take_least(SEGMENT_BYTES, 1, worth).is_some());
+        assert!(tries.is_some_and(|tries| tries <= SEGMENTS / LOOKS_MAX + 1), "{tries:?} tries");
     }
 }
