@@ -25,8 +25,8 @@ pub enum ErrorKind {
     /// This kernel cannot run the library at all.
     #[error("this kernel cannot have volatile memory")]
     Unsupported,
-    /// No memory for the value: all that could be given up is in use.
-    #[error("no room for the value; entries that are held cannot make any")]
+    /// No memory for the value: all that could be given up is in use, or would not be enough, and then nothing was given up.
+    #[error("no room for the value, whatever is given up; entries that are held cannot make any")]
     NoRoom,
 }
 

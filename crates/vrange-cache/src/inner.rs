@@ -16,7 +16,7 @@ use crate::index::item::{Item, Location, Packed};
 use crate::index::key::{ByKey, Key, Mark, MarkState};
 use crate::index::place::Place;
 use crate::index::{Index, take_out};
-use crate::log::large::{self, ReadLarge};
+use crate::log::large::{self, ReadLarge, Unpublished};
 use crate::log::segment::Read;
 use crate::log::{Queue, Reservation, Store};
 use crate::policy::{Evictor, Ghost, Member, Policy};
@@ -178,30 +178,30 @@ impl<K: Hash + Eq> Inner<K> {
             // SAFETY: pinned just now; written, and published below.
             let held = unsafe { Held::of_segment(reservation.segment, address, bytes) };
             let packed_bytes = u32::try_from(bytes).expect("less than a segment");
-            self.publish(
-                key,
-                mark,
-                Location::Packed(Packed::new(reservation.place, packed_bytes)),
-                time_to_live,
-            );
-            reservation.keep();
+            let location = Location::Packed(Packed::new(reservation.place, packed_bytes));
+            self.publish(key, mark, location, time_to_live, || reservation.keep());
             return Ok(held);
         }
         if self.max_bytes.is_some_and(|max| bytes as u64 > max / 2) {
             return Err(Error::new(ErrorKind::TooLarge));
         }
+        // Address space first, which says what a range cannot be: nothing is given up for such a value.
+        let buffer = self.store.heap.buffer(bytes).map_err(of_range)?;
         let memory_bytes = large::memory_bytes(bytes);
         let mut claim = self.store.claim();
         self.with_evictor(|evictor| evictor.make_room(memory_bytes, &mut claim))?;
-        let large = self.store.add_large(bytes, claim).map_err(of_range)?;
+        let large = self.store.add_large(buffer, claim);
         // SAFETY: pinned, and nobody else knows of it.
         let target = unsafe { std::slice::from_raw_parts_mut(large.address().as_ptr(), bytes) };
         // SAFETY: pinned; dropped at the latest when it is not written to any more.
         let held = unsafe { Held::of_large(Arc::clone(&large)) };
         fill(target)?;
-        self.publish(key, mark, Location::Own(Arc::clone(&large)), time_to_live);
         let member = Member::Own(mark, Arc::downgrade(&large), memory_bytes);
-        lock(&self.policy).push(Queue::Small, member, self.store.segment_bytes);
+        let unpublished = Unpublished::new(Arc::clone(&large));
+        self.publish(key, mark, Location::Own(large), time_to_live, || {
+            unpublished.keep();
+            lock(&self.policy).push(Queue::Small, member, self.store.segment_bytes);
+        });
         Ok(held)
     }
 
@@ -216,15 +216,24 @@ impl<K: Hash + Eq> Inner<K> {
         }
     }
 
-    fn publish(&self, key: K, mark: Mark, location: Location, time_to_live: Option<Duration>) {
+    /// Puts an item into the index, has `keep` note that it is there, and only then tells of the one that it replaces: the listener may
+    /// panic. (If a comparison of keys does, the item is not there, and `keep` is dropped.)
+    fn publish(
+        &self,
+        key: K,
+        mark: Mark,
+        location: Location,
+        time_to_live: Option<Duration>,
+        keep: impl FnOnce(),
+    ) {
         let deadline = self.clock.deadline(time_to_live.or(self.time_to_live));
         // The index hands out the old item, without its key.
         let for_listener = self.listener.as_ref().map(|listener| (listener.clone_key)(&key));
         let guard = self.index.guard();
         // (`compute` would hand out both, but builds tables in which lookups are ten times as long.)
-        let Some(item) = self.index.insert(Key { mark, key }, Item { deadline, location }, &guard) else {
-            return;
-        };
+        let replaced = self.index.insert(Key { mark, key }, Item { deadline, location }, &guard);
+        keep();
+        let Some(item) = replaced else { return };
         let cause = self.cause_unless_expired(item, Cause::Replaced);
         match &for_listener {
             Some(key) => self.end_alone(key, item, cause),
@@ -282,5 +291,40 @@ fn of_range(error: vrange::Error) -> Error {
             Error::from_heap(ErrorKind::TooLarge, error)
         }
         _ => Error::from_heap(ErrorKind::NoRoom, error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    /// A value that would be larger than all memory is refused before anything goes for it. `fill` would be the first to touch its memory.
+    #[test]
+    fn what_can_never_fit_is_refused_and_nothing_goes_for_it() {
+        let heap = vrange::Heap::new().expect("a heap");
+        let inner = Inner::<u64>::new(Store::new(heap.clone(), 2 << 20), None, None, None);
+        let put = |key, bytes: usize, fill: fn(&mut [u8]) -> Result<(), Error>| {
+            inner.put(key, bytes, None, fill).map(drop)
+        };
+        let fill = |target: &mut [u8]| {
+            target.fill(1);
+            Ok(())
+        };
+        for key in 0..10 {
+            put(key, 1 << 20, fill).expect("ten MiB");
+        }
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while heap.room().is_none() {
+            assert!(Instant::now() < deadline, "nobody reads how much room there is");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        for bytes in [1 << 42, 1 << 43] {
+            let refused = put(10, bytes, |_| panic!("there is no such memory"));
+            assert_eq!(refused.expect_err("terabytes").kind(), ErrorKind::NoRoom);
+        }
+        assert_eq!(inner.index.len(), 10, "all are there");
+        assert_eq!(inner.store.large_bytes(), 10 << 20);
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use support::{quiet_heap, value};
-use vrange_cache::{Cache, Stats};
+use vrange_cache::{Cache, Cause, ErrorKind, Stats};
 
 const MIB: usize = 1 << 20;
 
@@ -202,6 +202,55 @@ fn panics_of_a_keys_comparison_cost_no_room() {
         insert().expect("nothing is held");
     }
     assert!(cache.len() > 80, "{:?}", cache.stats());
+}
+
+#[test]
+fn panics_of_a_keys_comparison_leave_no_large_value_behind() {
+    let panics = Arc::new(AtomicBool::new(false));
+    let cache: Cache<Moody> = Cache::builder().max_bytes(16 * MIB as u64).build().expect("a cache");
+    let insert = || cache.insert(Moody(0, Arc::clone(&panics)), &value(0, MIB));
+    insert().expect("nothing is held");
+    panics.store(true, Ordering::Relaxed);
+    for _ in 0..40 {
+        assert!(catch_unwind(AssertUnwindSafe(insert)).is_err(), "the key that is there was compared");
+    }
+    panics.store(false, Ordering::Relaxed);
+    for number in 1..40 {
+        cache.insert(Moody(number, Arc::clone(&panics)), &value(number, MIB)).expect("nothing is held");
+    }
+    let stats = cache.stats();
+    assert!(held_bytes(&stats) <= 16 * MIB as u64 && stats.entries >= 12, "{stats:?}");
+}
+
+#[test]
+fn panics_of_the_listener_leave_no_large_value_behind() {
+    let cache: Cache<u64> = Cache::builder()
+        .max_bytes(16 * MIB as u64)
+        .listener(|_, cause| assert_ne!(cause, Cause::Replaced, "on purpose"))
+        .build()
+        .expect("a cache");
+    let insert = |key| catch_unwind(AssertUnwindSafe(|| cache.insert(key, &value(key, MIB))));
+    for key in 0..40 {
+        insert(key).expect("it replaces nothing").expect("nothing is held");
+        assert!(insert(key).is_err(), "the listener was told");
+        assert_eq!(*cache.get(&key).expect("just put in"), value(key, MIB));
+    }
+    let stats = cache.stats();
+    assert!(held_bytes(&stats) <= 16 * MIB as u64 && stats.entries >= 12, "{stats:?}");
+}
+
+#[test]
+fn values_that_no_range_can_hold_are_refused_and_nothing_goes_for_them() {
+    let unlimited: Cache<u64> = Cache::new().expect("a cache");
+    for cache in [unlimited, limited(16 * MIB)] {
+        (0..1_000).for_each(|key| cache.insert(key, &value(key, 1_000)).expect("room"));
+        for bytes in [usize::MAX, usize::MAX - 4_095, isize::MAX as usize, 1 << 50] {
+            let refused = cache.insert_with(1, bytes, |_| panic!("there is no such value"));
+            assert_eq!(refused.expect_err("larger than memory").kind(), ErrorKind::TooLarge, "{bytes}");
+        }
+        let stats = cache.stats();
+        assert_eq!((stats.entries, stats.evicted, stats.replaced), (1_000, 0, 0));
+    }
 }
 
 #[test]

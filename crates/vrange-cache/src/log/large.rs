@@ -9,7 +9,7 @@ use super::PAGE_BYTES;
 use super::segment::PINS_MAX;
 use crate::sync::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
-/// Bytes of memory that a value of this length takes in a range of its own.
+/// Bytes of memory that a value of this length takes in a range of its own, which there is: with pages to name, it overflows nothing.
 pub(crate) fn memory_bytes(bytes: usize) -> u64 {
     bytes.next_multiple_of(PAGE_BYTES) as u64
 }
@@ -129,6 +129,30 @@ impl Large {
 
     pub(crate) fn set_uses(&self, uses: u8) {
         self.uses.store(uses, Ordering::Relaxed); // Relaxed: see `note_use`.
+    }
+}
+
+/// A value that is not in the index yet. If it does not get there its memory goes, whoever still has the value: the index drops nothing that
+/// it was given when a comparison of keys panics.
+#[derive(Debug)]
+pub(crate) struct Unpublished(Option<Arc<Large>>);
+
+impl Unpublished {
+    pub(crate) fn new(large: Arc<Large>) -> Self {
+        Self(Some(large))
+    }
+
+    /// It is in the index.
+    pub(crate) fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unpublished {
+    fn drop(&mut self) {
+        if let Some(large) = self.0.take() {
+            large.end();
+        }
     }
 }
 

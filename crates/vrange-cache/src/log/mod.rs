@@ -142,16 +142,12 @@ impl Store {
         Claim { total_bytes: &self.large_bytes, bytes: 0 }
     }
 
-    /// A range for one value, for whose memory there is a claim; pinned.
-    ///
-    /// # Errors
-    /// No address space.
-    pub(crate) fn add_large(&self, bytes: usize, claim: Claim<'_>) -> Result<Arc<Large>, vrange::Error> {
-        let buffer = self.heap.buffer(bytes)?;
-        debug_assert_eq!(claim.bytes, large::memory_bytes(bytes));
+    /// A value with this range of the heap's, for whose memory there is a claim; pinned.
+    pub(crate) fn add_large(&self, buffer: Buffer, claim: Claim<'_>) -> Arc<Large> {
+        debug_assert_eq!(claim.bytes, large::memory_bytes(buffer.len()));
         // From here on the value counts.
         std::mem::forget(claim);
-        Ok(Arc::new(Large::new(buffer, Arc::clone(&self.large_bytes))))
+        Arc::new(Large::new(buffer, Arc::clone(&self.large_bytes)))
     }
 
     pub(crate) fn large_bytes(&self) -> u64 {

@@ -77,7 +77,6 @@ impl<'g, K: Hash + Eq, G: Guard> Evictor<'_, 'g, K, G> {
     fn fresh_segment(&mut self, queue: Queue) -> Result<usize, Error> {
         let segment_bytes = self.inner.store.segment_bytes as u64;
         let tries_max = KEEPING_TRIES + 2 * self.policy.len();
-        let has_limit = self.inner.max_bytes.is_some();
         // By large values: to the system, from which it is to be had again, though it does not say so at once.
         let mut given_up = 0;
         for tries in 0..tries_max {
@@ -90,7 +89,7 @@ impl<'g, K: Hash + Eq, G: Guard> Evictor<'_, 'g, K, G> {
             if self.empty_useless() {
                 continue;
             }
-            if (self.may_grow(segment_bytes) || (!has_limit && given_up >= segment_bytes))
+            if self.may_grow(segment_bytes, given_up)
                 && let Some(segment) = self.grow(queue)?
             {
                 return Ok(segment);
@@ -126,12 +125,20 @@ impl<'g, K: Hash + Eq, G: Guard> Evictor<'_, 'g, K, G> {
         Some(segment)
     }
 
-    /// May the cache take this much more memory?
-    fn may_grow(&self, bytes: u64) -> bool {
+    /// May the cache take this much more memory, having given up so much? (That is there, though it is not read yet.)
+    fn may_grow(&self, bytes: u64, given_up: u64) -> bool {
         let is_allowed =
             self.inner.max_bytes.is_none_or(|max| self.inner.held_bytes(self.policy) + bytes <= max);
-        let is_there = self.inner.store.heap.room().is_none_or(|room| room >= ROOM_FACTOR * bytes);
+        let is_there =
+            given_up >= bytes || self.inner.store.heap.room().is_none_or(|room| room / ROOM_FACTOR >= bytes);
         is_allowed && is_there
+    }
+
+    /// Memory that a value could have at the most: what nobody needs, and all that can be given up. `None`: nobody knows.
+    fn could_have_bytes(&self) -> Option<u64> {
+        let room = self.inner.store.heap.room()?;
+        let warm = (self.policy.warm.len() * self.inner.store.segment_bytes) as u64;
+        Some(room + warm + self.policy.bytes())
     }
 
     /// A segment that had no memory.
@@ -152,14 +159,16 @@ impl<'g, K: Hash + Eq, G: Guard> Evictor<'_, 'g, K, G> {
     /// from time to time only.
     ///
     /// # Errors
-    /// There is none, and nothing that can be given up.
+    /// There is none, and nothing that can be given up; or all of it would not be enough, and nothing was given up.
     pub(crate) fn make_room(&mut self, bytes: u64, claim: &mut Claim<'_>) -> Result<(), Error> {
-        let has_limit = self.inner.max_bytes.is_some();
+        if self.could_have_bytes().is_some_and(|could_have| bytes > could_have) {
+            return Err(Error::new(ErrorKind::NoRoom));
+        }
         let mut given_up = 0;
         let mut has_room = false;
         let mut in_use = Vec::new();
         for tries in 0..KEEPING_TRIES + 2 * self.policy.len() + self.policy.warm.len() {
-            has_room = self.may_grow(bytes) || (!has_limit && given_up >= bytes);
+            has_room = self.may_grow(bytes, given_up);
             if has_room {
                 break;
             }
@@ -180,7 +189,7 @@ impl<'g, K: Hash + Eq, G: Guard> Evictor<'_, 'g, K, G> {
             }
         }
         self.policy.warm.append(&mut in_use);
-        if has_limit && !has_room && !self.may_grow(bytes) {
+        if !has_room && !self.may_grow(bytes, given_up) {
             return Err(Error::new(ErrorKind::NoRoom));
         }
         // Under the policy's lock: of two threads that want the last room, one gets it.
