@@ -239,6 +239,37 @@ fn panics_of_the_listener_leave_no_large_value_behind() {
     assert!(held_bytes(&stats) <= 16 * MIB as u64 && stats.entries >= 12, "{stats:?}");
 }
 
+/// A key that has the hash of all others of its group.
+#[derive(PartialEq, Eq)]
+struct Alike(u64, u64);
+
+impl Hash for Alike {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+#[test]
+fn large_values_of_keys_with_one_hash_leave_room() {
+    let cache: Cache<Alike> = Cache::builder().max_bytes(16 * MIB as u64).build().expect("a cache");
+    for number in 0..14 {
+        cache.insert(Alike(0, number), &value(number, MIB)).expect("nothing is held");
+    }
+    for number in 1..100 {
+        // The first of its group, which is the one that is found by the hash alone, stays.
+        assert!(cache.get(&Alike(0, 0)).is_some());
+        cache.insert(Alike(number, 0), &value(number, MIB)).expect("nothing is held");
+        let stats = cache.stats();
+        assert!(held_bytes(&stats) <= 16 * MIB as u64, "{stats:?}");
+    }
+    let is_there = |number: &u64| cache.get(&Alike(*number, 0)).is_some();
+    assert!((1..100).filter(is_there).count() >= 12, "they have the room of those before");
+    for number in 0..14 {
+        let found = cache.get(&Alike(0, number));
+        assert!(found.is_none_or(|found| *found == value(number, MIB)));
+    }
+}
+
 #[test]
 fn values_that_no_range_can_hold_are_refused_and_nothing_goes_for_them() {
     let unlimited: Cache<u64> = Cache::new().expect("a cache");

@@ -90,7 +90,7 @@ impl Large {
     }
 
     /// The item has been taken out of the index. Who uses the value goes on doing so; then its memory goes. (The index drops the item itself
-    /// only when nobody can be looking at it any more, which may take long.)
+    /// only when nobody can be looking at it any more, which may take long.) Of an item that is still there, the value is lost.
     pub(crate) fn end(&self) {
         // SeqCst: see `unpin`, whose exchange of the range's word is that too.
         self.has_ended.store(true, Ordering::SeqCst);

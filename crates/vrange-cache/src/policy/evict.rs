@@ -357,11 +357,16 @@ impl<'g, K: Hash + Eq, G: Guard> Evictor<'_, 'g, K, G> {
         emptying: Emptying,
     ) -> u64 {
         let found = self.inner.index.get_key_value(&ByMark(mark), self.guard);
-        let Some((key, item)) = found else { return 0 };
-        let Location::Own(of_item) = &item.location else { return 0 };
-        if !Arc::ptr_eq(of_item, large) {
+        let of_large = found.filter(|(_, item)| match &item.location {
+            Location::Own(of_item) => Arc::ptr_eq(of_item, large),
+            Location::Packed(_) => false,
+        });
+        let Some((key, item)) = of_large else {
+            // Its item is out of the index; or it cannot be found, since another key has its mark. Then whoever asks for it finds
+            // it lost, and takes it out.
+            large.end();
             return 0;
-        }
+        };
         let uses = large.uses();
         if self.inner.clock.is_past(item.deadline) {
             self.take_out(key, item, Cause::Expired);
