@@ -1,5 +1,6 @@
 //! What the index knows of an item.
 
+use std::num::NonZero;
 #[cfg(not(loom))]
 use std::sync::Arc;
 
@@ -29,21 +30,25 @@ pub(crate) enum Location {
     Own(Arc<Large>),
 }
 
+// There is one for each entry, in memory that the kernel cannot take.
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Item>() == 24, "an item takes three words");
+
 /// The place of a value in a segment. Compaction moves it.
 #[derive(Debug)]
 pub(crate) struct Packed {
     place: AtomicU64,
-    /// Length in bytes: less than a segment's.
-    bytes: u32,
+    /// One more than the length in bytes, which is less than a segment's: that it is never 0 saves a [`Location`] a word.
+    bytes_and_one: NonZero<u32>,
 }
 
 impl Packed {
     pub(crate) fn new(place: Place, bytes: u32) -> Self {
-        Self { place: AtomicU64::new(place.bits()), bytes }
+        Self { place: AtomicU64::new(place.bits()), bytes_and_one: NonZero::<u32>::MIN.saturating_add(bytes) }
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes as usize
+        self.bytes_and_one.get() as usize - 1
     }
 
     #[inline]

@@ -22,6 +22,13 @@ impl Roster {
         })
     }
 
+    /// The same, without the memory that a longer one would have needed: it has grown by doubling. What a segment that is used again
+    /// needs, it has by then.
+    pub(crate) fn fitted(mut self) -> Self {
+        self.0.shrink_to(self.0.len());
+        self
+    }
+
     /// An empty one that keeps this one's memory.
     pub(crate) fn emptied(mut self) -> Self {
         self.0.clear();

@@ -157,7 +157,7 @@ impl Segment {
 
     /// No more writers will come. `roster`: all that was put into it.
     pub(crate) fn seal(&self, roster: Roster) {
-        *lock(&self.roster) = roster;
+        *lock(&self.roster) = roster.fitted();
         self.leave(self.turn.seal());
     }
 
