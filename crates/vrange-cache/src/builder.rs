@@ -18,8 +18,12 @@ use crate::value::Value;
 const SEGMENT_BYTES_MAX: u64 = 2 << 20;
 /// Smaller ones would be mostly administration.
 const SEGMENT_BYTES_MIN: u64 = 16 << 10;
-/// As many segments a small cache has at least, for a policy to work with.
-const SEGMENTS_MIN: u64 = 64;
+/// The least that a cache can do with: 64 of those.
+const MAX_BYTES_MIN: u64 = 1 << 20;
+/// As many segments a cache with a limit has at least, if it is not very small, for a policy to work with; those that are being filled, and the one that
+/// is spare, are that part of the memory that holds little. (Twice as many would hold a hundredth more, and make ranges of their own of values that are
+/// half as long, which is slower.)
+const SEGMENTS_MIN: u64 = 128;
 const _: () =
     assert!(SEGMENT_BYTES_MAX <= crate::index::place::SEGMENT_BYTES_MAX as u64, "each unit has a place");
 
@@ -87,13 +91,13 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Value + ?Sized> Builder<K, V> {
     /// # Errors
     /// [`ErrorKind::InvalidSettings`]: the most memory is less than 1 MiB. [`ErrorKind::Unsupported`]: the kernel's page size.
     pub fn build(self) -> Result<Cache<K, V>, Error> {
-        let segment_bytes = self.max_bytes.map_or(SEGMENT_BYTES_MAX, |max| {
-            let share = (max / SEGMENTS_MIN).max(1);
-            (1 << share.ilog2()).min(SEGMENT_BYTES_MAX)
-        });
-        if segment_bytes < SEGMENT_BYTES_MIN {
+        if self.max_bytes.is_some_and(|max| max < MAX_BYTES_MIN) {
             return Err(Error::new(ErrorKind::InvalidSettings));
         }
+        let segment_bytes = self.max_bytes.map_or(SEGMENT_BYTES_MAX, |max| {
+            let share = (max / SEGMENTS_MIN).max(1);
+            (1 << share.ilog2()).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX)
+        });
         let heap = match self.heap {
             Some(heap) => heap,
             None => Heap::builder()

@@ -167,14 +167,15 @@ fn what_is_in_use_is_not_taken() {
 
 #[test]
 fn a_segment_that_is_emptied_tells_of_losses_as_losses() {
-    let setting = Setting::filled(Some(8 * MIB as u64), 1_000);
+    // So large that each of these values is in a segment.
+    let setting = Setting::filled(Some(16 * MIB as u64), 1_000);
     let pages = setting.pages();
     let gone = setting.take(&every(&pages, 5));
     let lost = on_pages(&setting, &pages, &gone);
     assert!(lost.len() > 100, "{} entries were lost", lost.len());
     assert_eq!(setting.told(), [], "nobody has looked");
     // Nobody asks for them: they make room.
-    for key in 10_000..30_000 {
+    for key in 10_000..45_000 {
         setting.cache.insert(key, &value(key, 1_000)).expect("room");
     }
     let told = setting.told();

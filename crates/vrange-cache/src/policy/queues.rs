@@ -13,7 +13,7 @@ use crate::log::Queue;
 use crate::log::large::Large;
 
 /// The share of the cache that newcomers have, in per cent.
-const SMALL_PER_CENT: u64 = 4;
+const SMALL_PER_CENT: u64 = 7;
 
 /// Members that are looked at for the segment with the least in it. (All of them each time would be a time that grows with the square
 /// of the cache's size. A cache of 10 GiB has 5,000 segments: 40 times, and the hand has been at each.)
