@@ -200,14 +200,20 @@ impl<K: Hash + Eq> Inner<K> {
         let unpublished = Unpublished::new(Arc::clone(&large));
         self.publish(key, mark, Location::Own(large), time_to_live, || {
             unpublished.keep();
-            lock(&self.policy).push(Queue::Small, member, self.store.segment_bytes);
+            let queue = self.queue_for(mark);
+            lock(&self.policy).push(queue, member, self.store.segment_bytes);
         });
         Ok(held)
     }
 
+    /// Where a new value belongs: what was evicted a short time ago has proved useful by coming back.
+    fn queue_for(&self, mark: Mark) -> Queue {
+        if lock(&self.ghost).take(mark) { Queue::Main } else { Queue::Small }
+    }
+
     /// Room for a value in the log that it belongs in.
     fn reserve(&self, mark: Mark, bytes: usize) -> Result<Reservation<'_>, Error> {
-        let queue = if lock(&self.ghost).take(mark) { Queue::Main } else { Queue::Small };
+        let queue = self.queue_for(mark);
         loop {
             if let Some(reservation) = self.store.reserve(queue, mark, bytes) {
                 return Ok(reservation);

@@ -69,6 +69,22 @@ fn a_limit_is_kept_and_nothing_is_mixed_up() {
 }
 
 #[test]
+fn a_large_value_that_comes_back_stays_while_a_scan_passes_by() {
+    let cache: Cache<u64> = Cache::builder().max_bytes(16 * MIB as u64).build().expect("a cache");
+    let insert = |key: u64| cache.insert(key, &value_of(key, 200_000)).expect("nothing is held");
+    let mut scanned = 1..;
+    insert(0);
+    while cache.len() as u64 == scanned.start {
+        insert(scanned.next().expect("endless"));
+    }
+    assert!(!cache.contains(&0), "the oldest was evicted");
+    insert(0);
+    (&mut scanned).take(200).for_each(insert);
+    assert!(cache.contains(&0), "it came back, the others did not");
+    assert!(!cache.contains(&100));
+}
+
+#[test]
 fn what_is_used_stays_and_a_scan_passes_by() {
     let cache: Cache<u64> = Cache::builder().max_bytes(16 * MIB as u64).build().expect("a cache");
     let fetch = |key| cache.get_or_insert_with(key, || value_of(key, 1000));

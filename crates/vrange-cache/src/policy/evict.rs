@@ -164,6 +164,7 @@ impl<'g, K: Hash + Eq, G: Guard> Evictor<'_, 'g, K, G> {
         if self.could_have_bytes().is_some_and(|could_have| bytes > could_have) {
             return Err(Error::new(ErrorKind::NoRoom));
         }
+        lock(&self.inner.ghost).fit(self.inner.index.len());
         let mut given_up = 0;
         let mut has_room = false;
         let mut in_use = Vec::new();
@@ -370,7 +371,7 @@ impl<'g, K: Hash + Eq, G: Guard> Evictor<'_, 'g, K, G> {
         let uses = large.uses();
         if self.inner.clock.is_past(item.deadline) {
             self.take_out(key, item, Cause::Expired);
-        } else if emptying != Emptying::Everything && uses > u8::from(queue == Queue::Small) {
+        } else if emptying != Emptying::Everything && uses > 0 {
             large.set_uses(if queue == Queue::Small { 0 } else { uses - 1 });
             let member = Member::Own(mark, Arc::downgrade(large), bytes);
             self.policy.push(Queue::Main, member, self.inner.store.segment_bytes);
