@@ -2,8 +2,8 @@
 
 use std::io;
 use std::marker::PhantomData;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use std::thread::{Builder, JoinHandle};
 
 /// Starts a thread that takes no signals: those of the process go to the program's own threads.
@@ -72,22 +72,32 @@ impl Drop for Background {
     }
 }
 
-/// glibc's count of threads.
+/// glibc's count of threads. The answer is kept without a lock: a child of a process that forks while another thread is here would
+/// wait for that thread, which it does not have. Who comes meanwhile asks, too, and is told the same. (The dynamic linker's own lock
+/// is new in a child of glibc's `fork`.)
 fn find_count() -> Option<&'static AtomicU32> {
-    static COUNT: OnceLock<Option<&'static AtomicU32>> = OnceLock::new();
-    *COUNT.get_or_init(|| {
-        #[cfg(target_env = "gnu")]
-        {
-            // SAFETY: both names end with a zero; the call has no other conditions.
-            let count = unsafe {
-                libc::dlvsym(libc::RTLD_DEFAULT, c"__nptl_nthreads".as_ptr(), c"GLIBC_PRIVATE".as_ptr())
-            };
-            // SAFETY: glibc's `unsigned int`, which it changes with atomic instructions, and which is there as long as glibc is.
-            unsafe { count.cast::<AtomicU32>().as_ref() }
-        }
-        #[cfg(not(target_env = "gnu"))]
-        None
-    })
+    static COUNT: AtomicPtr<AtomicU32> = AtomicPtr::new(null_mut());
+    static IS_KNOWN: AtomicBool = AtomicBool::new(false);
+    // Acquire pairs with the Release below: the answer is there.
+    if !IS_KNOWN.load(Ordering::Acquire) {
+        COUNT.store(ask_for_count(), Ordering::Relaxed); // Relaxed: published by the store below.
+        IS_KNOWN.store(true, Ordering::Release);
+    }
+    // SAFETY: null, or glibc's `unsigned int`, which it changes with atomic instructions, and which is there as long as glibc is.
+    unsafe { COUNT.load(Ordering::Relaxed).as_ref() } // Relaxed: as above.
+}
+
+#[cfg(target_env = "gnu")]
+fn ask_for_count() -> *mut AtomicU32 {
+    // SAFETY: both names end with a zero; the call has no other conditions.
+    let count =
+        unsafe { libc::dlvsym(libc::RTLD_DEFAULT, c"__nptl_nthreads".as_ptr(), c"GLIBC_PRIVATE".as_ptr()) };
+    count.cast()
+}
+
+#[cfg(not(target_env = "gnu"))]
+fn ask_for_count() -> *mut AtomicU32 {
+    null_mut()
 }
 
 /// `struct sched_attr` of `linux/sched/types.h`, first version.

@@ -1,7 +1,7 @@
 //! Page advice that destroys contents: the offer, one by one or vectored, and the release.
 
 use std::os::fd::AsRawFd;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use rustix::io::Errno;
 use rustix::mm::{Advice, madvise, munlock};
@@ -40,24 +40,46 @@ pub enum Vectored {
     Descriptor,
 }
 
+// Numbers for `Caller::vectored`.
+const UNKNOWN: u8 = 0;
+const NONE: u8 = 1;
+const BY_ITSELF: u8 = 2;
+const BY_DESCRIPTOR: u8 = 3;
+
 /// Calls the kernel in the best form it takes.
 #[derive(Debug)]
 pub(super) struct Caller {
-    support: OnceLock<AdviceSupport>,
+    /// What [`Vectored`] there is, as a number. Kept without a lock, which a child of a process that forks meanwhile would never have.
+    vectored: AtomicU8,
     pidfd: DescriptorPerProcess,
 }
 
 impl Caller {
     pub(super) const fn new() -> Self {
-        Self { support: OnceLock::new(), pidfd: DescriptorPerProcess::new() }
+        Self { vectored: AtomicU8::new(UNKNOWN), pidfd: DescriptorPerProcess::new() }
     }
 
-    pub(super) fn support(&self) -> AdviceSupport {
-        *self.support.get_or_init(|| self.find_support())
+    fn vectored(&self) -> Option<Vectored> {
+        // Relaxed, both: the number is all there is. Of several threads that come first, each finds it out.
+        match self.vectored.load(Ordering::Relaxed) {
+            UNKNOWN => {
+                let vectored = self.support().vectored;
+                let number = match vectored {
+                    None => NONE,
+                    Some(Vectored::PidfdSelf) => BY_ITSELF,
+                    Some(Vectored::Descriptor) => BY_DESCRIPTOR,
+                };
+                self.vectored.store(number, Ordering::Relaxed);
+                vectored
+            }
+            BY_ITSELF => Some(Vectored::PidfdSelf),
+            BY_DESCRIPTOR => Some(Vectored::Descriptor),
+            _ => None,
+        }
     }
 
     /// Tries each form on a page of its own.
-    fn find_support(&self) -> AdviceSupport {
+    pub(super) fn support(&self) -> AdviceSupport {
         let mut vectored = None;
         let offer = on_scratch_page(|span| {
             // SAFETY: a page mapped for this purpose; it holds nothing.
@@ -83,7 +105,7 @@ impl Caller {
         let mut pages = 0;
         let mut left = spans;
         if left.len() > 1
-            && let Some(form) = self.support().vectored
+            && let Some(form) = self.vectored()
         {
             while !left.is_empty() {
                 let batch = &left[..left.len().min(VECTORS_MAX)];

@@ -35,7 +35,7 @@ impl Linux {
         Ok(&INSTANCE)
     }
 
-    /// Which forms of page advice this kernel takes. Found out on a scratch page at the first call.
+    /// Which forms of page advice this kernel takes. Found out on a scratch page at each call.
     pub fn advice_support(&self) -> AdviceSupport {
         self.advice.support()
     }

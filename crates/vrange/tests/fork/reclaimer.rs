@@ -1,7 +1,10 @@
 //! The reclaimer after a fork: the parent's goes on, the child has none until its first unpin starts one.
 
+use std::hash::{BuildHasher as _, RandomState};
+use std::time::{Duration, Instant};
+
 use vrange::{Heap, Phase};
-use vrange_testing::in_child;
+use vrange_testing::{in_child, is_child, scale};
 
 use crate::support::{assert_intact, eager_heap, eventually, fill, filled, fork, reclaimers};
 
@@ -103,6 +106,30 @@ fn c09_the_child_of_a_child_starts_one_too() {
         });
         child.finish();
     });
+}
+
+/// The first thread of a process does what later ones need not, and what it has begun is not to be waited for in a child.
+#[test]
+fn c09_a_fork_while_the_first_reclaimer_starts() {
+    let processes = if is_child() { 1 } else { scale().pick(20, 500) };
+    for _ in 0..processes {
+        in_child(|| {
+            let heap = eager_heap();
+            let buffer = filled(&heap, 4, 1);
+            let wait = Duration::from_nanos(RandomState::new().hash_one(0) % 400_000);
+            let start = Instant::now();
+            while start.elapsed() < wait {
+                std::hint::spin_loop();
+            }
+            let child = fork(|_| {
+                assert_intact(&buffer, 1);
+                let mine = filled(&heap, 4, 3);
+                eventually("a reclaimer in the child", || mine.phase() == Phase::Offered);
+                assert_intact(&mine, 3);
+            });
+            child.finish();
+        });
+    }
 }
 
 /// A child with threads of its own uses what it inherited like any other process.

@@ -214,10 +214,13 @@ fn stress(builder: HeapBuilder) -> Stats {
     let (heap, _reclaimer) = builder.build_manual().expect("this kernel is supported");
     let new = |at| RwLock::new(Stamped::new(&heap, at));
     let buffers: Vec<RwLock<Stamped>> = (0..SIZES_PAGES.len()).map(new).collect();
-    let lost = run_threads(&heap, &buffers, seed);
+    // On an emulated processor it can take long until the kernel has taken a page that somebody asks for.
+    let until = Instant::now() + Duration::from_secs(120);
+    while run_threads(&heap, &buffers, seed) == 0 {
+        assert!(Instant::now() < until, "losses were seen");
+    }
     let stats = heap.stats();
     assert_eq!((stats.pinned.ranges, stats.in_transit.ranges), (0, 0), "everything was let go");
-    assert!(lost > 0, "losses were seen");
     stats
 }
 
