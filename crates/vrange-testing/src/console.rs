@@ -58,14 +58,18 @@ impl Console {
         tcsetwinsize(&keyboard, size(lines, columns)).expect("a size");
         let copy = || line.try_clone().expect("a descriptor");
         command.stdin(copy()).stdout(copy()).stderr(copy()).env("TERM", "xterm-256color");
-        // SAFETY: two system calls, in a child that has not yet become the program.
-        unsafe {
-            command.pre_exec(|| {
-                setsid()?;
-                ioctl_tiocsctty(std::io::stdin().as_fd())?;
-                Ok(())
-            });
-        }
+        let take_terminal = || {
+            // As a terminal's programs have them: tests that run in the background inherit that some are ignored.
+            for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
+                // SAFETY: no handler is set.
+                unsafe { libc::signal(signal, libc::SIG_DFL) };
+            }
+            setsid()?;
+            ioctl_tiocsctty(std::io::stdin().as_fd())?;
+            Ok(())
+        };
+        // SAFETY: system calls, in a child that has not yet become the program.
+        unsafe { command.pre_exec(take_terminal) };
         let modes_before = modes(&line);
         let process = command.spawn().expect("the program starts");
         let screen = Arc::new(Mutex::new(Screen(empty(lines, columns))));
