@@ -412,10 +412,12 @@ fn check(cases: u32, is_limited: bool, flaw: Flaw) -> Result<(), String> {
     TestRunner::new(config).run(&operations(), test).map_err(|error| error.to_string())
 }
 
-/// As many as the environment says, if it does.
+/// As many as the environment says, which proptest itself reads, or else as the scale has it.
 fn cases() -> u32 {
-    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
-    asked.unwrap_or_else(|| vrange_testing::scale().pick(200, 5_000))
+    match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => Config::default().cases,
+        None => vrange_testing::scale().pick(200, 5_000),
+    }
 }
 
 #[test]

@@ -42,9 +42,12 @@ impl Form {
         json || self.bundle
     }
 
-    /// Is a picture wanted?
-    pub(crate) fn has_picture(&self) -> bool {
-        self.bundle || self.svg.is_some()
+    /// Draws a picture if one is wanted.
+    pub(crate) fn picture(
+        &self,
+        draw: impl FnOnce() -> Result<String, Failure>,
+    ) -> Result<Option<String>, Failure> {
+        (self.bundle || self.svg.is_some()).then(draw).transpose()
     }
 
     /// Writes the picture, and prints the results: as JSON, or else as `text`.

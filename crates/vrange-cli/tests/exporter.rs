@@ -78,6 +78,13 @@ impl Exporter {
         (head.to_owned(), body.to_owned())
     }
 
+    /// Waits until it shows what the process has offered.
+    fn wait_for_offers(&self, child: &vrange_testing::Child) {
+        common::wait_until("3 MiB offered", || {
+            self.value("vrange_offered_bytes", child.pid()) == Some(f64::from(3 << 20))
+        });
+    }
+
     /// The value of a process's series, if it has it.
     fn value(&self, series: &str, pid: u32) -> Option<f64> {
         let body = self.get("/metrics").1;
@@ -104,9 +111,7 @@ fn started() -> vrange_testing::Child {
 fn a_scrape_has_what_stat_shows() {
     let child = started();
     let exporter = Exporter::start(&[]);
-    common::wait_until("3 MiB offered", || {
-        exporter.value("vrange_offered_bytes", child.pid()) == Some(f64::from(3 << 20))
-    });
+    exporter.wait_for_offers(&child);
     let (head, body) = exporter.get("/metrics");
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
     assert!(head.contains("application/openmetrics-text; version=1.0.0"), "{head}");
@@ -220,9 +225,7 @@ fn rules() -> String {
 fn the_pages_series_are_served() {
     let child = started();
     let exporter = Exporter::start(&[]);
-    common::wait_until("3 MiB offered", || {
-        exporter.value("vrange_offered_bytes", child.pid()) == Some(f64::from(3 << 20))
-    });
+    exporter.wait_for_offers(&child);
     let body = exporter.get("/metrics").1;
     let page = page();
     let words = page.split(|of: char| !of.is_ascii_alphanumeric() && of != '_');

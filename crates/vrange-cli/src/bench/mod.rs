@@ -12,3 +12,8 @@ pub(crate) mod raw;
 mod samples;
 pub(crate) mod table;
 mod targets;
+
+/// What has to be typed for the same results.
+fn typed(bench: &str, quick: bool) -> String {
+    format!("vrange bench {bench}{}", if quick { " --quick" } else { "" })
+}

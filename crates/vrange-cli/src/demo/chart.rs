@@ -1,19 +1,18 @@
 //! The demo as a picture: what was left of the cache while the hog ran, and of which age.
 
-use plotters::chart::ChartBuilder;
 use plotters::element::Rectangle;
 use plotters::series::LineSeries;
-use plotters::style::{Color as _, TRANSPARENT};
+use plotters::style::Color as _;
 
 use super::summary::{Outcome, Round};
 use super::wire::{CacheReport, Sample};
-use crate::bench::chart::{
-    self, Area, BLUE, GREEN, GRID, Heading, INK, LIGHT_GREY, PALE, WIDTH, failed, font,
-};
+use crate::bench::chart::linear::{self, Axis};
+use crate::bench::chart::{self, Area, BLUE, GREEN, Heading, LIGHT_GREY, WIDTH, failed};
 use crate::failure::Failure;
 use crate::size::human;
 
 const PANEL_HEIGHT: u32 = 270;
+const TITLE_SIZE: u32 = 15;
 const MIB: f64 = 1_048_576.0;
 const MS: f64 = 1e6;
 
@@ -53,29 +52,9 @@ fn draw_over_time(area: &Area<'_>, round: &Round, report: &CacheReport) -> Resul
     let point = |sample: &Sample| (since_ms(sample.at_ns), sample.resident_bytes as f64 / MIB);
     let end_ms = report.over_time.last().map_or(1.0, |sample| since_ms(sample.at_ns)).max(1.0);
     let top = report.cached_bytes as f64 / MIB * 1.1;
-    let mut axes = ChartBuilder::on(area)
-        .margin(10)
-        .margin_right(20)
-        .y_label_area_size(58)
-        .x_label_area_size(40)
-        .caption("what is left, over time", font(15, INK))
-        .build_cartesian_2d(0.0..end_ms, 0.0..top.max(1.0))
-        .map_err(failed)?;
-    axes.configure_mesh()
-        .disable_x_mesh()
-        .y_labels(6)
-        .x_labels(8)
-        .y_label_formatter(&|value| format!("{value:.0}"))
-        .x_label_formatter(&|value| format!("{value:.0}"))
-        .y_desc("MiB")
-        .x_desc("ms")
-        .label_style(font(12, INK))
-        .axis_desc_style(font(12, INK))
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(GRID)
-        .axis_style(PALE)
-        .draw()
-        .map_err(failed)?;
+    let across = Axis { end: end_ms, labels: 8, unit: "", what: "ms" };
+    let upwards = Axis { end: top.max(1.0), labels: 6, unit: "", what: "MiB" };
+    let mut axes = linear::draw(area, ("what is left, over time", TITLE_SIZE), across, upwards)?;
     if let Some((from_ns, to_ns)) = round.hog_ns {
         let corners = [(since_ms(from_ns), 0.0), (since_ms(to_ns).min(end_ms), top)];
         axes.draw_series([Rectangle::new(corners, LIGHT_GREY.mix(0.4).filled())]).map_err(failed)?;
@@ -88,29 +67,9 @@ fn draw_over_time(area: &Area<'_>, round: &Round, report: &CacheReport) -> Resul
 #[expect(clippy::cast_precision_loss, reason = "places in a picture")]
 fn draw_by_age(area: &Area<'_>, kept_by_age: &[f64]) -> Result<(), Failure> {
     let slices = kept_by_age.len().max(1) as f64;
-    let mut axes = ChartBuilder::on(area)
-        .margin(10)
-        .margin_right(20)
-        .y_label_area_size(58)
-        .x_label_area_size(40)
-        .caption("what is left, by age", font(15, INK))
-        .build_cartesian_2d(0.0..100.0, 0.0..100.0)
-        .map_err(failed)?;
-    axes.configure_mesh()
-        .disable_x_mesh()
-        .y_labels(6)
-        .x_labels(6)
-        .y_label_formatter(&|value| format!("{value:.0} %"))
-        .x_label_formatter(&|value| format!("{value:.0} %"))
-        .x_desc("of the cache is older")
-        .y_desc("left")
-        .label_style(font(12, INK))
-        .axis_desc_style(font(12, INK))
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(GRID)
-        .axis_style(PALE)
-        .draw()
-        .map_err(failed)?;
+    let across = Axis { end: 100.0, labels: 6, unit: " %", what: "of the cache is older" };
+    let upwards = Axis { what: "left", ..across };
+    let mut axes = linear::draw(area, ("what is left, by age", TITLE_SIZE), across, upwards)?;
     let bar = |(index, kept): (usize, &f64)| {
         let left = index as f64 / slices * 100.0;
         Rectangle::new([(left, 0.0), (left + 100.0 / slices, kept * 100.0)], GREEN.filled())
@@ -123,7 +82,7 @@ fn draw_by_age(area: &Area<'_>, kept_by_age: &[f64]) -> Result<(), Failure> {
 mod tests {
     use super::super::summary::Pressure;
     use super::*;
-    use crate::bench::chart::written;
+    use crate::bench::chart::drawn;
 
     fn outcome(report: Option<CacheReport>) -> Outcome {
         let round = Round {
@@ -153,15 +112,7 @@ mod tests {
             ..CacheReport::default()
         };
         let picture = draw(&outcome(Some(report)), "vrange demo").expect("a string takes all");
-        let document = roxmltree::Document::parse(&picture).expect("well-formed");
-        let count = |tag, colour| {
-            let colour = written(colour);
-            let is_it = |node: &roxmltree::Node| {
-                node.tag_name().name() == tag
-                    && [node.attribute("fill"), node.attribute("stroke")].contains(&Some(colour.as_str()))
-            };
-            document.descendants().filter(is_it).count()
-        };
+        let count = |tag, colour| drawn(&picture, tag, colour);
         // With the squares of the legend.
         assert_eq!((count("rect", GREEN), count("rect", LIGHT_GREY), count("polyline", BLUE)), (4, 2, 1));
     }

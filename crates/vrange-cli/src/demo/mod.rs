@@ -83,8 +83,7 @@ pub(crate) fn run(options: &DemoOptions) -> Result<(), Failure> {
     demo.progress.clear();
     // A signal that came at the very end still counts.
     demo.interrupt.check()?;
-    let picture =
-        if options.form.has_picture() { Some(chart::draw(&outcome, &command(options))?) } else { None };
+    let picture = options.form.picture(|| chart::draw(&outcome, &command(options)))?;
     let found = Found { results: &outcome.summary(), goals: outcome.goals(), picture };
     options.form.show(options.json, found, || outcome.text(Canvas::of_stdout()))?;
     outcome.verdict()

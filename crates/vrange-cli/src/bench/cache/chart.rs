@@ -1,16 +1,15 @@
 //! The tenant's run as a picture: for each cache memory over time on the left, and hits in a second on the right.
 
-use plotters::chart::ChartBuilder;
 use plotters::series::{AreaSeries, LineSeries};
-use plotters::style::{Color as _, RGBColor, TRANSPARENT};
+use plotters::style::{Color as _, RGBColor};
 
 use super::tenant::{Guest, Plan, Runs, Scene, Tenants};
-use crate::bench::chart::{
-    self, Area, BLUE, GREEN, GRID, Heading, INK, LIGHT_GREY, PALE, WIDTH, failed, font,
-};
+use crate::bench::chart::linear::{self, Axis};
+use crate::bench::chart::{self, Area, BLUE, GREEN, Heading, LIGHT_GREY, WIDTH, failed};
 use crate::failure::Failure;
 
 const PANEL_HEIGHT: u32 = 210;
+const TITLE_SIZE: u32 = 14;
 const TENANT: RGBColor = LIGHT_GREY;
 const CACHE: RGBColor = BLUE;
 const HITS: RGBColor = GREEN;
@@ -97,29 +96,9 @@ fn draw_row(area: &Area<'_>, runs: &Runs, plan: &Plan, highest: f64) -> Result<(
 }
 
 fn draw_panel(area: &Area<'_>, panel: Panel<'_>) -> Result<(), Failure> {
-    let mut chart = ChartBuilder::on(area)
-        .margin(10)
-        .margin_right(20)
-        .y_label_area_size(58)
-        .x_label_area_size(32)
-        .caption(panel.title, font(14, INK))
-        .build_cartesian_2d(0.0..panel.seconds, 0.0..panel.top)
-        .map_err(failed)?;
-    chart
-        .configure_mesh()
-        .disable_x_mesh()
-        .y_labels(5)
-        .x_labels(8)
-        .y_label_formatter(&|value| format!("{value:.0}"))
-        .x_label_formatter(&|value| format!("{value:.0} s"))
-        .y_desc(panel.axis)
-        .label_style(font(12, INK))
-        .axis_desc_style(font(12, INK))
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(GRID)
-        .axis_style(PALE)
-        .draw()
-        .map_err(failed)?;
+    let across = Axis { end: panel.seconds, labels: 8, unit: " s", what: "" };
+    let upwards = Axis { end: panel.top, labels: 5, unit: "", what: panel.axis };
+    let mut chart = linear::draw(area, (&panel.title, TITLE_SIZE), across, upwards)?;
     if let Some((points, colour)) = panel.filled {
         chart.draw_series(AreaSeries::new(points, 0.0, colour.mix(0.6))).map_err(failed)?;
     }

@@ -159,10 +159,8 @@ pub(crate) fn run(options: &CacheBenchOptions) -> Result<(), Failure> {
     // A signal that came at the very end still counts, and so does one that had a part given up.
     interrupt.check()?;
     let picture = match &found.tenants {
-        Ok(tenants) if options.form.has_picture() => {
-            Some(chart::draw(tenants, &plan.tenant, &command(options))?)
-        }
-        _ => None,
+        Ok(tenants) => options.form.picture(|| chart::draw(tenants, &plan.tenant, &command(options)))?,
+        Err(_) => None,
     };
     let targets = targets::all(&found);
     let shown = Shown { results: &found.rows(), goals: goals::goals(&targets), picture };

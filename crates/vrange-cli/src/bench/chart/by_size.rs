@@ -1,16 +1,15 @@
 //! Times by the size of what they are for: both axes are logarithmic, and each line has its name at its end.
 
-use plotters::backend::SVGBackend;
-use plotters::chart::{ChartBuilder, ChartContext};
-use plotters::coord::cartesian::Cartesian2d;
-use plotters::coord::types::RangedCoordf64;
+use plotters::chart::ChartBuilder;
 use plotters::element::{Circle, EmptyElement, PathElement, Text};
-use plotters::prelude::{IntoLogRange as _, LogCoord};
+use plotters::prelude::IntoLogRange as _;
 use plotters::series::LineSeries;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
-use plotters::style::{Color as _, RGBColor, TRANSPARENT};
+use plotters::style::{Color as _, RGBColor};
 
-use super::{Area, BLUE, GREEN, GREY, GRID, Heading, INK, PALE, PINK, RED, SKY, failed, font};
+use super::{Area, BLUE, GREEN, GREY, Heading, INK, PINK, RED, SKY, failed, font, plain};
+use crate::bench::samples::Operation;
+use crate::bench::table::Table;
 use crate::failure::Failure;
 use crate::size::human;
 
@@ -25,27 +24,53 @@ const PEERS: [RGBColor; 4] = [RED, PINK, SKY, GREY];
 
 /// Lines that are to be compared.
 #[derive(Clone, Debug)]
-pub(crate) struct Panel {
-    pub(crate) title: String,
-    pub(crate) ours: Vec<Line>,
-    pub(crate) peers: Vec<Line>,
+struct Panel {
+    title: String,
+    ours: Vec<Line>,
+    peers: Vec<Line>,
 }
 
 /// One operation.
 #[derive(Clone, Debug)]
-pub(crate) struct Line {
-    pub(crate) name: &'static str,
+struct Line {
+    name: &'static str,
     /// Bytes, and the time in nanoseconds, by size.
-    pub(crate) points: Vec<(usize, f64)>,
+    points: Vec<(usize, f64)>,
 }
 
-type Axes<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, LogCoord<f64>>>;
+/// What is compared in a panel: ours, and the others.
+pub(crate) type Compared<O> = (&'static str, &'static [O], &'static [O]);
 
-/// Draws the panels that have something to show.
+/// Draws a table's operations beside one another. `others`: what those are that are not ours. `command`: what draws it.
 ///
 /// # Errors
 /// None that is known: a string takes all that is drawn into it.
-pub(crate) fn draw(heading: &Heading, panels: &[Panel]) -> Result<String, Failure> {
+pub(crate) fn draw_compared<O: Operation>(
+    table: &Table<O>,
+    panels: &[Compared<O>],
+    title: &str,
+    others: &str,
+    command: &str,
+) -> Result<String, Failure> {
+    let line = |op: &O| Line { name: op.name(), points: table.all_ns(*op).collect() };
+    let panel = |(title, ours, peers): &Compared<O>| Panel {
+        title: (*title).to_owned(),
+        ours: ours.iter().map(line).collect(),
+        peers: peers.iter().map(line).collect(),
+    };
+    let heading = Heading {
+        title: title.to_owned(),
+        command: command.to_owned(),
+        notes: vec![format!(
+            "Medians of one run, in turns; both axes are logarithmic. Thick lines, green and blue: this library. The others: {others}."
+        )],
+        legend: Vec::new(),
+    };
+    draw(&heading, &panels.iter().map(panel).collect::<Vec<_>>())
+}
+
+/// Draws the panels that have something to show.
+fn draw(heading: &Heading, panels: &[Panel]) -> Result<String, Failure> {
     let is_shown = |panel: &&Panel| panel.lines().any(|(line, _, _)| !line.points.is_empty());
     let panels: Vec<_> = panels.iter().filter(is_shown).collect();
     let rows = panels.len().div_ceil(PANELS_A_ROW).max(1);
@@ -84,7 +109,13 @@ impl Panel {
                 (decade_below(fastest_ns)..decade_above(slowest_ns)).log_scale(),
             )
             .map_err(failed)?;
-        axes_of(&mut axes)?;
+        plain(&mut axes.configure_mesh())
+            .disable_x_axis()
+            .y_labels(8)
+            .y_label_formatter(&|ns| decade_name(*ns))
+            .y_desc("time of one operation")
+            .draw()
+            .map_err(failed)?;
         for &bytes in &sizes {
             let style = font(11, INK).pos(Pos::new(HPos::Center, VPos::Top));
             let label = Text::new(human(u64::try_from(bytes).unwrap_or(u64::MAX)), (0, 6), style);
@@ -104,22 +135,6 @@ impl Panel {
         let (right, _) = axes.backend_coord(&(across(*largest), fastest_ns));
         draw_names(area, right, names)
     }
-}
-
-fn axes_of(axes: &mut Axes<'_, '_>) -> Result<(), Failure> {
-    axes.configure_mesh()
-        .disable_x_mesh()
-        .disable_x_axis()
-        .y_labels(8)
-        .y_label_formatter(&|ns| decade_name(*ns))
-        .y_desc("time of one operation")
-        .label_style(font(12, INK))
-        .axis_desc_style(font(12, INK))
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(GRID)
-        .axis_style(PALE)
-        .draw()
-        .map_err(failed)
 }
 
 /// Names at the ends of their lines, moved apart where they would lie upon each other.
@@ -187,7 +202,7 @@ fn rounded(value: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::chart::written;
+    use crate::bench::chart::drawn;
 
     #[test]
     fn names_that_would_lie_upon_each_other_are_moved_apart() {
@@ -219,15 +234,7 @@ mod tests {
         };
         let empty = Panel { title: "nothing here".to_owned(), ours: Vec::new(), peers: Vec::new() };
         let picture = draw(&Heading::default(), &[panel, empty]).expect("a string takes all");
-        let document = roxmltree::Document::parse(&picture).expect("well-formed");
-        let count = |tag, colour| {
-            let colour = written(colour);
-            let is_it = |node: &roxmltree::Node| {
-                node.tag_name().name() == tag
-                    && [node.attribute("fill"), node.attribute("stroke")].contains(&Some(colour.as_str()))
-            };
-            document.descendants().filter(is_it).count()
-        };
+        let count = |tag, colour| drawn(&picture, tag, colour);
         // The line itself, and the piece of it beside its name.
         assert_eq!((count("polyline", GREEN), count("circle", GREEN)), (2, 2));
         assert_eq!((count("polyline", RED), count("circle", RED)), (2, 2));

@@ -2,18 +2,20 @@
 
 pub(crate) mod by_size;
 mod colours;
+pub(crate) mod linear;
 
 use std::fmt::Display;
 
 use plotters::backend::SVGBackend;
+use plotters::chart::MeshStyle;
 use plotters::coord::Shift;
+use plotters::coord::ranged1d::{Ranged, ValueFormatter};
 use plotters::drawing::{DrawingArea, IntoDrawingArea as _};
 use plotters::element::{Rectangle, Text};
-use plotters::style::{Color as _, IntoFont as _, RGBColor, TextStyle};
+use plotters::style::{Color as _, IntoFont as _, RGBColor, TRANSPARENT, TextStyle};
 
-#[cfg(test)]
-pub(crate) use colours::written;
-pub(crate) use colours::{BLUE, GREEN, GREY, GRID, INK, LIGHT_GREY, PALE, PAPER, PINK, RED, SKY};
+pub(crate) use colours::{BLUE, GREEN, GREY, INK, LIGHT_GREY, PALE, PINK, RED, SKY};
+use colours::{GRID, PAPER};
 
 use crate::bench::machine::Machine;
 use crate::failure::Failure;
@@ -145,8 +147,36 @@ pub(crate) fn font(size: u32, colour: RGBColor) -> TextStyle<'static> {
     (FONT, size).into_font().color(&colour)
 }
 
+/// Lines to measure by that lead across alone, and are paler than what is measured.
+pub(crate) fn plain<'m, 'a, 'b, 'c, X, Y>(
+    mesh: &'m mut MeshStyle<'a, 'b, X, Y, SVGBackend<'c>>,
+) -> &'m mut MeshStyle<'a, 'b, X, Y, SVGBackend<'c>>
+where
+    X: Ranged + ValueFormatter<X::ValueType>,
+    Y: Ranged + ValueFormatter<Y::ValueType>,
+{
+    mesh.disable_x_mesh()
+        .label_style(font(12, INK))
+        .axis_desc_style(font(12, INK))
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(GRID)
+        .axis_style(PALE)
+}
+
 pub(crate) fn failed(error: impl Display) -> Failure {
     Failure::run(format!("drawing the chart: {error}"))
+}
+
+/// How many such elements of this colour, as area or as line, a picture has.
+#[cfg(test)]
+pub(crate) fn drawn(picture: &str, tag: &str, colour: RGBColor) -> usize {
+    let document = roxmltree::Document::parse(picture).expect("well-formed");
+    let colour = colours::written(colour);
+    let is_it = |node: &roxmltree::Node| {
+        node.tag_name().name() == tag
+            && [node.attribute("fill"), node.attribute("stroke")].contains(&Some(colour.as_str()))
+    };
+    document.descendants().filter(is_it).count()
 }
 
 #[cfg(test)]

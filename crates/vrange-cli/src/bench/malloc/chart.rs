@@ -1,26 +1,22 @@
 //! The results as one picture: for each load speed on the left, and beside it what that speed costs in memory.
 
-use plotters::backend::SVGBackend;
-use plotters::chart::{ChartBuilder, ChartContext};
-use plotters::coord::cartesian::Cartesian2d;
-use plotters::coord::types::RangedCoordf64;
+use plotters::chart::ChartBuilder;
 use plotters::element::{EmptyElement, Rectangle, Text};
 use plotters::style::text_anchor::{HPos, Pos, VPos};
-use plotters::style::{Color as _, FontTransform, RGBColor, ShapeStyle, TRANSPARENT};
+use plotters::style::{Color as _, FontTransform, RGBColor, ShapeStyle};
 
 use super::Plan;
 use super::load::Load;
 use super::results::Results;
 use super::setting::{Allocator, Config, Setting};
-use crate::bench::chart::{self, Area, GREEN, GREY, GRID, Heading, INK, PALE, PINK, RED, SKY, failed, font};
+use crate::bench::chart::linear::Axes;
+use crate::bench::chart::{self, Area, GREEN, GREY, Heading, INK, PALE, PINK, RED, SKY, failed, font, plain};
 use crate::bench::table::significant;
 use crate::failure::Failure;
 
 const PANEL_HEIGHT: u32 = 250;
 /// Of the width that an allocator has; the rest is space between the groups of bars.
 const BAR_WIDTH: f64 = 0.22;
-
-type Panel<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
 /// What a panel shows of a setting at a load.
 struct Measure<'a> {
@@ -112,18 +108,12 @@ fn draw_panel(area: &Area<'_>, load: Load, measure: &Measure<'_>) -> Result<(), 
         // Room for the number above the highest bar.
         .build_cartesian_2d(0.0..right, 0.0..highest * 1.12)
         .map_err(failed)?;
-    panel
-        .configure_mesh()
-        .disable_x_mesh()
+    plain(&mut panel.configure_mesh())
         .disable_x_axis()
         .y_labels(6)
         .y_label_formatter(&|value| format!("{value:.*}", measure.decimals))
         .y_desc(measure.axis)
-        .label_style(font(12, INK))
         .axis_desc_style(font(13, INK))
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(GRID)
-        .axis_style(PALE)
         .draw()
         .map_err(failed)?;
     for (index, allocator) in Allocator::ALL.into_iter().enumerate() {
@@ -134,7 +124,7 @@ fn draw_panel(area: &Area<'_>, load: Load, measure: &Measure<'_>) -> Result<(), 
 
 /// The bars of one allocator, and its name below them.
 fn draw_group(
-    panel: &mut Panel<'_, '_>,
+    panel: &mut Axes<'_, '_>,
     middle: f64,
     allocator: Allocator,
     load: Load,
@@ -203,15 +193,7 @@ mod tests {
             }
         }
         let picture = draw(&results, &QUICK, "vrange bench malloc --quick").expect("a string takes all");
-        let document = roxmltree::Document::parse(&picture).expect("well-formed");
-        let count = |config| {
-            let fill = chart::written(colour(config));
-            let is_bar = |node: &roxmltree::Node| {
-                node.has_tag_name(("http://www.w3.org/2000/svg", "rect"))
-                    && node.attribute("fill") == Some(fill.as_str())
-            };
-            document.descendants().filter(is_bar).count()
-        };
+        let count = |config| chart::drawn(&picture, "rect", colour(config));
         // Two loads, two measures, and the explanation of the colour.
         assert_eq!([Config::Keep, Config::Dontneed, Config::Marks].map(count), [5, 5, 5]);
         assert_eq!([Config::Default, Config::Free].map(count), [1, 1]);

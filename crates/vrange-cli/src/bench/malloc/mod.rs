@@ -23,6 +23,7 @@ use std::time::Duration;
 use crate::bench::machine::Machine;
 use crate::bench::progress::Progress;
 use crate::bench::targets::{goals, text};
+use crate::bench::typed;
 use crate::command_line::MallocBenchOptions;
 use crate::failure::Failure;
 use crate::form::Found;
@@ -87,21 +88,12 @@ pub(crate) fn run(options: &MallocBenchOptions) -> Result<(), Failure> {
     let launches = probe(plan, &mut results, &interrupt)?;
     let is_quiet = options.form.is_for_a_program(options.json);
     measure(plan, launches, &mut results, &interrupt, is_quiet)?;
-    let picture = if options.form.has_picture() {
-        Some(chart::draw(&results, &plan, &command(options))?)
-    } else {
-        None
-    };
+    let picture = options.form.picture(|| chart::draw(&results, &plan, &typed("malloc", options.quick)))?;
     let targets = targets::all(&results);
     let found = Found { results: &results.rows(), goals: goals(&targets), picture };
     options.form.show(options.json, found, || {
         format!("{}\n\n{}{}", Machine::look().describe(), results.text(), text(&targets))
     })
-}
-
-/// What has to be typed for the same.
-fn command(options: &MallocBenchOptions) -> String {
-    format!("vrange bench malloc{}", if options.quick { " --quick" } else { "" })
 }
 
 /// Which settings this machine has; why it has not the others goes into the results.

@@ -16,6 +16,7 @@ mod targets;
 use crate::bench::samples::Samples;
 use crate::bench::table::Table;
 use crate::bench::targets::{goals, text};
+use crate::bench::typed;
 use crate::command_line::BenchOptions;
 use crate::failure::Failure;
 use crate::form::Found;
@@ -67,16 +68,10 @@ pub(crate) fn run(options: &BenchOptions) -> Result<(), Failure> {
     let mut rows = table.rows();
     rows.extend(footprint.rows());
     rows.push(idle.row());
-    let picture =
-        if options.form.has_picture() { Some(chart::draw(&table, &command(options))?) } else { None };
+    let picture = options.form.picture(|| chart::draw(&table, &typed("ranges", options.quick)))?;
     let targets = targets::all(&table, &footprint, &idle);
     let found = Found { results: &rows, goals: goals(&targets), picture };
     options.form.show(options.json, found, || format!("{}\n{}", table.text(), text(&targets)))
-}
-
-/// What has to be typed for the same.
-fn command(options: &BenchOptions) -> String {
-    format!("vrange bench ranges{}", if options.quick { " --quick" } else { "" })
 }
 
 fn measure(plan: Plan, rounds: u32, interrupt: &Interrupt) -> Result<Samples<Op>, Failure> {

@@ -1,37 +1,25 @@
 //! The operations on marks as a picture, each beside its peer.
 
 use super::Op;
-use crate::bench::chart::Heading;
-use crate::bench::chart::by_size::{self, Line, Panel};
-use crate::bench::samples::Operation as _;
+use crate::bench::chart::by_size::{self, Compared};
 use crate::bench::table::Table;
 use crate::failure::Failure;
 
 /// What is compared in a panel: ours, and the others. (Advice that is passed on is about no bytes at all.)
-const PANELS: [(&str, &[Op], &[Op]); 2] = [
+const PANELS: [Compared<Op>; 2] = [
     ("a mark and its end", &[Op::MarkUnmark], &[Op::VmaFlagPair]),
     ("a mark alone, and one told at once", &[Op::Mark, Op::MarkNow], &[Op::MadvFree]),
 ];
 
 /// Draws the picture. `command`: what draws it.
 pub(super) fn draw(table: &Table<Op>, command: &str) -> Result<String, Failure> {
-    let line = |op: &Op| Line { name: op.name(), points: table.all_ns(*op).collect() };
-    let panels = PANELS.map(|(title, ours, peers)| Panel {
-        title: title.to_owned(),
-        ours: ours.iter().map(line).collect(),
-        peers: peers.iter().map(line).collect(),
-    });
-    let heading = Heading {
-        title: "Marks on a program's own memory, by their size".to_owned(),
-        command: command.to_owned(),
-        notes: vec![
-            "Medians of one run, in turns; both axes are logarithmic. Thick lines, green and blue: this library. The others: system \
-             calls."
-                .to_owned(),
-        ],
-        legend: Vec::new(),
-    };
-    by_size::draw(&heading, &panels)
+    by_size::draw_compared(
+        table,
+        &PANELS,
+        "Marks on a program's own memory, by their size",
+        "system calls",
+        command,
+    )
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use vrange_os::PAGE_BYTES;
 use crate::bench::samples::Samples;
 use crate::bench::table::Table;
 use crate::bench::targets::{goals, text};
+use crate::bench::typed;
 use crate::command_line::RawBenchOptions;
 use crate::failure::Failure;
 use crate::form::Found;
@@ -76,15 +77,10 @@ pub(crate) fn run(options: &RawBenchOptions) -> Result<(), Failure> {
     }
     // A signal that came at the very end still counts.
     interrupt.check()?;
-    let picture = if options.form.has_picture() { Some(chart::draw(&table, &typed(options))?) } else { None };
+    let picture = options.form.picture(|| chart::draw(&table, &typed("raw", options.quick)))?;
     let targets = targets::all(&table);
     let found = Found { results: &table.rows(), goals: goals(&targets), picture };
     options.form.show(options.json, found, || format!("{}\n{}", table.text(), text(&targets)))
-}
-
-/// What has to be typed for the same.
-fn typed(options: &RawBenchOptions) -> String {
-    format!("vrange bench raw{}", if options.quick { " --quick" } else { "" })
 }
 
 /// Starts this command again with the library. Returns only if there is no library, which is told, or that fails.
