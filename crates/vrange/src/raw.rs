@@ -228,6 +228,7 @@ pub fn is_adopted(start: *mut u8, bytes: usize) -> bool {
 /// [`ErrorKind::InvalidRange`]: the address is not that of a page, or the length is less than a page and not 0.
 /// For memory that is not adopted: [`ErrorKind::NotMarkable`] and [`ErrorKind::NotMapped`] as [`mark_now`];
 /// [`ErrorKind::OutOfMemory`], [`ErrorKind::Refused`]: what the pages hold cannot be noted, and they are not marked.
+/// What lies before the page that is refused may be marked, so an [`unmark`] belongs to a mark that fails, too.
 #[inline]
 pub unsafe fn mark(start: *mut u8, bytes: usize) -> Result<(), Error> {
     let Some(span) = span(start, bytes)? else { return Ok(()) };

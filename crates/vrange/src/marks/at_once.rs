@@ -101,7 +101,7 @@ impl Marks {
         if offered.is_err_and(|error| error.errno() != Errno::NOMEM) {
             let new = Pages::of(pages).without(&marked_before);
             // SAFETY: passed on from the caller.
-            unsafe { self.take_back_refused(place, &new, &new.and(&noted.there), system) };
+            unsafe { self.take_back_refused(place, &new, &noted.there, system) };
             drop(held);
             return offered;
         }
@@ -109,8 +109,11 @@ impl Marks {
         offered
     }
 
-    /// The kernel has refused to be offered some of the pages of a held block, and may have taken others all the same. Those that
-    /// were not marked before are taken back. What is lost, or cannot be taken back, stays marked, so that an unmark tells of it.
+    /// The kernel has refused to be offered some of the pages of a held block, and may have taken others all the same. They are
+    /// taken back, and marks end that are `new`. What is lost, or cannot be taken back, stays marked, so that an unmark tells of it.
+    ///
+    /// Pages that were marked before are taken back, too, and stay marked: that mark may have been one of memory that was unmapped
+    /// unseen, and nobody will unmark what the program knows to be refused.
     ///
     /// # Safety
     /// As for [`mark_at_once`](Self::mark_at_once).

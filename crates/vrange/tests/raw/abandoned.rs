@@ -6,7 +6,7 @@ use vrange::raw;
 use vrange_os::PAGE_BYTES;
 use vrange_testing::StopAtEnd;
 
-use crate::support::Mapping;
+use crate::support::{BLOCK, Mapping};
 
 const PAGES: usize = 100;
 
@@ -54,7 +54,6 @@ fn c05_nothing_is_offered_any_more() {
 /// A mapping is larger than what of it is unmapped: the rest stays as it was, and can be given back.
 #[test]
 fn c13_the_rest_of_a_block_stays_adopted() {
-    const BLOCK: usize = 1024;
     let memory = Mapping::adopted(3 * BLOCK);
     memory.fill(0..3 * BLOCK, 1);
     memory.mark(0..3 * BLOCK);

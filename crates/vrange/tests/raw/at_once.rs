@@ -172,6 +172,29 @@ fn c06_a_refused_mark_leaves_earlier_marks_alone() {
     memory.assert_filled(2..16, 1);
 }
 
+/// Memory that was marked and then given back unseen, and is now something else, of which nobody expects that it is marked.
+#[test]
+fn c05_a_refused_mark_takes_nothing_where_an_old_mark_was() {
+    let old = Mapping::new(16);
+    old.fill(0..16, 1);
+    old.mark(0..16);
+    let base = old.leak();
+    // SAFETY: the test's own.
+    unsafe { rustix::mm::munmap(base.cast(), 16 * PAGE_BYTES) }.expect("to be unmapped");
+    let new = Mapping::at(base, 16);
+    new.fill(0..16, 100);
+    // SAFETY: memory of the test.
+    unsafe { rustix::mm::mlock(new.at_page(10).cast(), PAGE_BYTES) }.expect("to be locked");
+    drain_processors();
+    // SAFETY: as above; nobody stores to it.
+    let refused = unsafe { raw::mark(new.base(), 16 * PAGE_BYTES) };
+    assert_eq!(refused.expect_err("locked").kind(), ErrorKind::NotMarkable);
+    drain_processors();
+    [0..10, 11..16].into_iter().for_each(|pages| new.take(pages));
+    new.assert_filled(0..16, 100);
+    assert_eq!(new.unmark(0..16), []);
+}
+
 /// A mark of a file is refused, and nothing is done to its pages: neither copied, nor kept marked.
 #[test]
 fn c06_a_refused_mark_leaves_a_file_alone() {

@@ -10,7 +10,7 @@ use vrange_os::linux::Linux;
 use vrange_os::{PAGE_BYTES, Residency, System as _};
 use vrange_testing::{in_child, reclaimers_of};
 
-use crate::support::{Mapping, offer_all};
+use crate::support::{BLOCK, Mapping, offer_all};
 
 /// Longer than any test.
 const NEVER: Duration = Duration::from_secs(3600);
@@ -228,20 +228,23 @@ fn what_is_unmarked_and_dropped_leaves_data_and_locked_memory() {
     in_child(|| {
         raw::set_content(Content::Free { decay: NEVER });
         raw::prepare().expect("a reclaimer");
-        let (data, locked) = (Mapping::adopted(100), Mapping::adopted(100));
-        for memory in [&data, &locked] {
-            memory.fill(0..100, 1);
+        // A block with data keeps all that is free in it, so neither lies over the border of blocks.
+        let memory = Mapping::adopted(3 * BLOCK);
+        let first = memory.first_block();
+        let (data, locked) = (first..first + 100, first + BLOCK..first + BLOCK + 100);
+        for pages in [&data, &locked] {
+            memory.fill(pages.clone(), 1);
         }
-        data.mark(0..50);
-        assert!(try_mark(&data, 50..100) && try_mark(&locked, 0..100));
+        memory.mark(data.start..data.start + 50);
+        assert!(try_mark(&memory, data.start + 50..data.end) && try_mark(&memory, locked.clone()));
         // SAFETY: memory of the test. (The library is not told, as by a raw system call.)
-        unsafe { rustix::mm::mlock(locked.base().cast(), 100 * PAGE_BYTES) }
+        unsafe { rustix::mm::mlock(memory.at_page(locked.start).cast(), 100 * PAGE_BYTES) }
             .expect("a right to lock 400 KiB");
-        for memory in [&data, &locked] {
+        for pages in [&data, &locked] {
             // SAFETY: nobody uses the memory.
-            let empty = unsafe { raw::unmark_dropped(memory.base(), 100 * PAGE_BYTES) }.expect("a range");
-            assert_eq!(empty, 0);
-            memory.assert_filled(0..100, 1);
+            let empty = unsafe { raw::unmark_dropped(memory.at_page(pages.start), 100 * PAGE_BYTES) };
+            assert_eq!(empty.expect("a range"), 0);
+            memory.assert_filled(pages.clone(), 1);
         }
     });
 }

@@ -6,7 +6,7 @@ use vrange::raw::{self, Mark};
 use vrange_os::PAGE_BYTES;
 use vrange_testing::in_child;
 
-use crate::support::Mapping;
+use crate::support::{BLOCK, Mapping};
 
 #[test]
 fn c01_marked_pages_stay_while_memory_is_plentiful() {
@@ -196,10 +196,8 @@ fn c12_marks_are_counted() {
 #[test]
 fn c08_the_blocks_that_were_marked_first_are_offered_first() {
     in_child(|| {
-        const BLOCK: usize = 1024;
         let memory = Mapping::adopted(9 * BLOCK);
-        // Blocks are counted from an aligned address on.
-        let first = (BLOCK - memory.base().addr() / PAGE_BYTES % BLOCK) % BLOCK;
+        let first = memory.first_block();
         memory.fill(0..9 * BLOCK, 1);
         let order = [5, 1, 7, 0, 3, 6, 2, 4];
         for block in order {

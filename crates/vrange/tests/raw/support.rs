@@ -9,6 +9,9 @@ use vrange_os::linux::page_out;
 use vrange_os::{PAGE_BYTES, Span};
 use vrange_testing::drain_processors;
 
+/// Pages whose marks are kept together, which begin at an address that is a multiple of so many.
+pub(crate) const BLOCK: usize = 1024;
+
 /// A private anonymous mapping, unmapped at the end.
 pub(crate) struct Mapping {
     base: *mut u8,
@@ -60,6 +63,11 @@ impl Mapping {
 
     pub(crate) fn at_page(&self, page: usize) -> *mut u8 {
         self.base.wrapping_add(page * PAGE_BYTES)
+    }
+
+    /// The page with which the first block begins that lies in the mapping from its start on.
+    pub(crate) fn first_block(&self) -> usize {
+        (BLOCK - self.base.addr() / PAGE_BYTES % BLOCK) % BLOCK
     }
 
     fn word(&self, page: usize) -> *mut u64 {
