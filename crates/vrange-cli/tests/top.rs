@@ -3,10 +3,11 @@
 mod common;
 
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use vrange::{Buffer, Heap};
 use vrange_os::PAGE_BYTES;
-use vrange_testing::{Child, Console, Job, Signal, Talk, serve};
+use vrange_testing::{Child, Console, Job, Signal, Talk, serve, skipped};
 
 #[test]
 fn jobs() {
@@ -140,6 +141,96 @@ fn the_terminal_is_given_back_however_it_ends() {
     console.signal(Signal::KILL);
     let _ = console.end();
     assert!(!console.is_restored());
+}
+
+/// A terminal multiplexer of its own, with a shell in it.
+struct Tmux {
+    folder: tempfile::TempDir,
+}
+
+impl Tmux {
+    /// `None`, said as a test that skips: it is not installed.
+    fn start(lines: u16, columns: u16) -> Option<Self> {
+        if which::which("tmux").is_err() {
+            skipped("tmux is not installed");
+            return None;
+        }
+        let this = Self { folder: tempfile::tempdir().expect("a folder") };
+        let (lines, columns) = (lines.to_string(), columns.to_string());
+        this.tell(&["new-session", "-d", "-x", &columns, "-y", &lines, "env PS1='$ ' sh"]);
+        Some(this)
+    }
+
+    fn tell(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new("tmux");
+        let socket = self.folder.path().join("socket");
+        command.env_remove("TMUX").arg("-S").arg(socket).args(["-f", "/dev/null"]).args(arguments);
+        let output = command.output().expect("it starts");
+        assert!(output.status.success(), "tmux {arguments:?}: {}", common::stderr(&output));
+        common::stdout(&output)
+    }
+
+    fn type_line(&self, line: &str) {
+        self.tell(&["send-keys", "-l", line]);
+        self.tell(&["send-keys", "Enter"]);
+    }
+
+    /// Waits until what is on the screen is as wanted.
+    #[track_caller]
+    fn wait_for(&self, what: &str, is_so: impl Fn(&str) -> bool) -> String {
+        let until = Instant::now() + Duration::from_secs(20);
+        loop {
+            let text = self.tell(&["capture-pane", "-p"]);
+            if is_so(&text) {
+                return text;
+            }
+            assert!(Instant::now() < until, "waited 20 s for {what}; the screen:\n{text}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// What tmux says of its window, such as whether a program has taken the screen.
+    fn ask(&self, format: &str) -> String {
+        self.tell(&["display-message", "-p", format]).trim().to_owned()
+    }
+}
+
+impl Drop for Tmux {
+    fn drop(&mut self) {
+        self.tell(&["kill-server"]);
+    }
+}
+
+#[test]
+fn it_works_in_tmux() {
+    let Some(tmux) = Tmux::start(24, 80) else { return };
+    let (_child, name) = started("muxed");
+    tmux.wait_for("a shell", |text| text.contains('$'));
+    let path = shell_quoted(env!("CARGO_BIN_EXE_vrange"));
+    tmux.type_line(&format!("{path} top --interval 0.1 {name}; echo it ended with $?"));
+    let text = tmux.wait_for("the process", |text| text.contains("RECLAIM") && text.contains(&name));
+    assert!(text.lines().all(|line| line.chars().count() <= 80) && text.lines().count() == 24, "{text}");
+    assert_eq!(tmux.ask("#{alternate_on}"), "1", "it has the screen");
+    tmux.tell(&["resize-window", "-x", "130", "-y", "30"]);
+    tmux.wait_for("more columns", |text| text.contains("HEADROOM") && text.contains(&name));
+    tmux.tell(&["resize-window", "-x", "80", "-y", "24"]);
+    tmux.wait_for("fewer columns", |text| !text.contains("HEADROOM") && text.contains(&name));
+    tmux.tell(&["send-keys", "Enter"]);
+    tmux.wait_for("its page", |text| text.contains("UNUSED FOR"));
+    tmux.tell(&["send-keys", "q"]);
+    tmux.wait_for("the list", |text| text.contains("VOLATILE"));
+    tmux.tell(&["send-keys", "q"]);
+    tmux.wait_for("the shell", |text| text.contains("it ended with 0"));
+    assert_eq!(
+        tmux.ask("#{alternate_on} #{cursor_flag}"),
+        "0 1",
+        "the shell has the screen and the cursor again"
+    );
+}
+
+/// As one word of a shell.
+fn shell_quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 #[test]
