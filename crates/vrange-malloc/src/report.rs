@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use vrange::raw::{self, Mark};
+use vrange::raw;
 use vrange_os::clock;
 
 use crate::PAGE_BYTES;
@@ -90,8 +90,7 @@ impl Call {
         if !ON.load(Ordering::Relaxed) {
             return Self { begin: None, marked_pages: 0 };
         }
-        let mut marked_pages = 0;
-        let _ = raw::query(start, bytes, |_, mark| marked_pages += usize::from(mark != Mark::None));
+        let marked_pages = raw::count_marked(start, bytes).unwrap_or(0);
         Self { begin: Some(clock::ticks()), marked_pages }
     }
 

@@ -478,6 +478,15 @@ pub fn query(start: *mut u8, bytes: usize, visit: impl FnMut(usize, Mark)) -> Re
     Ok(())
 }
 
+/// How many pages of the range are marked. Some twenty loads for each 4 MiB; no system call.
+///
+/// # Errors
+/// [`ErrorKind::InvalidRange`].
+#[inline]
+pub fn count_marked(start: *mut u8, bytes: usize) -> Result<usize, Error> {
+    Ok(span(start, bytes)?.map_or(0, |span| MARKS.count_marked(span)))
+}
+
 /// Counts: see [`RawStats`]. O(4 MiB blocks in which something is marked); no system call.
 pub fn stats() -> RawStats {
     let sums = MARKS.sums();

@@ -230,6 +230,15 @@ impl Marks {
         }
     }
 
+    /// How many pages of `span` are marked.
+    #[inline]
+    pub(crate) fn count_marked(&self, span: Span) -> usize {
+        self.enter();
+        let mut count = 0;
+        self.each_marked(span, |place, pages| count += place.block().marked.among(pages).count());
+        count
+    }
+
     /// Counts pages. O(blocks in use).
     pub(crate) fn sums(&self) -> Sums {
         let mut sums = Sums::default();

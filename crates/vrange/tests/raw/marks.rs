@@ -166,6 +166,23 @@ fn a_query_tells_the_state_of_each_page() {
 }
 
 #[test]
+fn marked_pages_are_counted_over_the_border_of_blocks() {
+    for memory in [Mapping::adopted(3000), Mapping::new(3000)] {
+        memory.fill(0..3000, 1);
+        memory.mark(10..1500);
+        memory.mark(1400..2900);
+        let _ = memory.unmark(2000..2100);
+        for pages in [0..3000, 0..10, 5..15, 1999..2101, 2890..3000, 40..40] {
+            let mut expected = 0;
+            let (start, bytes) = (memory.at_page(pages.start), pages.len() * PAGE_BYTES);
+            raw::query(start, bytes, |_, mark| expected += usize::from(mark != Mark::None)).expect("a range");
+            assert_eq!(raw::count_marked(start, bytes).expect("a range"), expected, "{pages:?}");
+        }
+        assert_eq!(raw::count_marked(memory.base(), 3000 * PAGE_BYTES).expect("a range"), 2790);
+    }
+}
+
+#[test]
 fn c12_marks_are_counted() {
     in_child(|| {
         let memory = Mapping::adopted(1000);
