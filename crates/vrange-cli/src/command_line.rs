@@ -284,6 +284,9 @@ pub(crate) struct MallocWorkOptions {
     /// Have jemalloc give memory back with MADV_FREE.
     #[arg(long)]
     pub(crate) lazy: bool,
+    /// Set each block to zero before it is used.
+    #[arg(long)]
+    pub(crate) clear: bool,
     /// How long to work without counting.
     #[arg(long)]
     pub(crate) warm_up_ms: u64,
@@ -504,7 +507,8 @@ enum Bench {
     /// glibc large thresholds). dontneed: it is given back with MADV_DONTNEED as soon as it is freed (TCMALLOC_AGGRESSIVE_DECOMMIT=1,
     /// dirty_decay_ms:0, MIMALLOC_PURGE_DELAY=0). free: the same with MADV_FREE, for jemalloc by hooks that leave it no other way, since
     /// no setting does, and for mimalloc by MIMALLOC_PURGE_DECOMMITS=0. marks: it is marked volatile, as under `vrange run` with
-    /// `--decay 1`. default: glibc with nothing set; it has no marks.
+    /// `--decay 1`. default: glibc with nothing set; it has no marks. cleared: keep, in a program that sets each block to zero before it
+    /// uses it, as has to be done for jemalloc, which expects zeros in memory that was given back: marks cannot be faster there.
     ///
     /// Workloads. churn: 16 blocks of 4 MiB are allocated, each is filled, and all are freed; a record is a block. search: 1 to 8 MiB
     /// are allocated, sorted keys are copied there, one of them is looked up, and the copy is freed, as in the program ebizzy; a record

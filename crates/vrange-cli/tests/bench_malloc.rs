@@ -12,8 +12,9 @@ use serde_json::Value;
 use vrange_testing::skipped;
 
 /// What the picture explains its colours with, and so has once more than bars.
-const COLOURS: [(&str, &str); 5] = [
+const COLOURS: [(&str, &str); 6] = [
     ("keep", "#999999"),
+    ("cleared", "#0072B2"),
     ("default", "#56B4E9"),
     ("dontneed", "#D55E00"),
     ("free", "#CC79A7"),
@@ -22,7 +23,7 @@ const COLOURS: [(&str, &str); 5] = [
 
 const CONFIGS: [(&str, &[&str]); 4] = [
     ("tcmalloc", &["keep", "dontneed", "marks"]),
-    ("jemalloc", &["keep", "dontneed", "free", "marks"]),
+    ("jemalloc", &["keep", "cleared", "dontneed", "free", "marks"]),
     ("mimalloc", &["keep", "dontneed", "free", "marks"]),
     ("glibc", &["keep", "default"]),
 ];

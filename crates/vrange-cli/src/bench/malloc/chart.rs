@@ -10,13 +10,15 @@ use super::load::Load;
 use super::results::Results;
 use super::setting::{Allocator, Config, Setting};
 use crate::bench::chart::linear::Axes;
-use crate::bench::chart::{self, Area, GREEN, GREY, Heading, INK, PALE, PINK, RED, SKY, failed, font, plain};
+use crate::bench::chart::{
+    self, Area, BLUE, GREEN, GREY, Heading, INK, PALE, PINK, RED, SKY, failed, font, plain,
+};
 use crate::bench::table::significant;
 use crate::failure::Failure;
 
 const PANEL_HEIGHT: u32 = 250;
 /// Of the width that an allocator has; the rest is space between the groups of bars.
-const BAR_WIDTH: f64 = 0.22;
+const BAR_WIDTH: f64 = 0.18;
 
 /// What a panel shows of a setting at a load.
 struct Measure<'a> {
@@ -87,6 +89,7 @@ fn heading(plan: &Plan, command: &str) -> Heading {
 fn meaning(config: Config, plan: &Plan) -> String {
     match config {
         Config::Keep => "never given back".to_owned(),
+        Config::Cleared => "never given back, cleared before use".to_owned(),
         Config::Default => "nothing set".to_owned(),
         Config::Dontneed => "MADV_DONTNEED at once".to_owned(),
         Config::Free => "MADV_FREE at once".to_owned(),
@@ -166,6 +169,7 @@ fn fill(config: Config) -> ShapeStyle {
 fn colour(config: Config) -> RGBColor {
     match config {
         Config::Keep => GREY,
+        Config::Cleared => BLUE,
         Config::Default => SKY,
         Config::Dontneed => RED,
         Config::Free => PINK,
@@ -196,7 +200,7 @@ mod tests {
         let count = |config| chart::drawn(&picture, "rect", colour(config));
         // Two loads, two measures, and the explanation of the colour.
         assert_eq!([Config::Keep, Config::Dontneed, Config::Marks].map(count), [5, 5, 5]);
-        assert_eq!([Config::Default, Config::Free].map(count), [1, 1]);
+        assert_eq!([Config::Cleared, Config::Default, Config::Free].map(count), [1, 1, 1]);
         let missing = Setting::all().count() - 3;
         assert_eq!(picture.matches("not measured").count(), 4 * missing);
         for text in [

@@ -72,6 +72,9 @@ fn command(launch: &Launch, load: Load, times: Times) -> Command {
     if launch.lazy {
         command.arg("--lazy");
     }
+    if launch.clear {
+        command.arg("--clear");
+    }
     for (name, _) in std::env::vars_os().filter(|(name, _)| is_foreign(name)) {
         command.env_remove(name);
     }

@@ -2,7 +2,7 @@
 //!
 //! What was looked at, by counting system calls (`strace -f`) of both workloads between start and report, with Debian 12's tcmalloc
 //! 2.10, jemalloc 5.3 and glibc 2.36, and with mimalloc 3.3:
-//! * `keep`: no madvise, no munmap, and no brk that makes the heap smaller, in all four.
+//! * `keep`, and `cleared`, which is set up in the same way: no madvise, no munmap, and no brk that makes the heap smaller, in all four.
 //! * `dontneed`: one `MADV_DONTNEED` for each block that is freed, of its whole length, in all three.
 //! * `free`: the same with `MADV_FREE`, in both, and no `MADV_DONTNEED`.
 //! * `marks`: no `MADV_DONTNEED` while the workload runs, and a handful of `MADV_FREE`, by the reclaimer, in all three.
@@ -54,6 +54,8 @@ pub(super) struct Launch {
     pub(super) variables: Vec<(&'static str, OsString)>,
     /// Whether the process has to install the hooks by which jemalloc uses `MADV_FREE`.
     pub(super) lazy: bool,
+    /// Whether the process has to set each block to zero before it uses it.
+    pub(super) clear: bool,
     /// The file that `malloc` has to come from.
     allocator_file: String,
     /// The library that has to be there and to mark something.
@@ -85,6 +87,7 @@ impl Launch {
         let mut launch = Self::preloading(file.into(), file);
         launch.set(variable, value);
         launch.lazy = setting.config == Config::Free;
+        launch.clear = setting.config == Config::Cleared;
         if setting.config == Config::Marks {
             let library = libraries.preload.clone()?;
             let mut list = library.clone().into_os_string();
@@ -113,8 +116,13 @@ impl Launch {
     }
 
     fn glibc(config: Config) -> Self {
-        let mut launch =
-            Self { variables: Vec::new(), lazy: false, allocator_file: GLIBC.to_owned(), marks_by: None };
+        let mut launch = Self {
+            variables: Vec::new(),
+            lazy: false,
+            clear: false,
+            allocator_file: GLIBC.to_owned(),
+            marks_by: None,
+        };
         if config == Config::Keep {
             launch.set("GLIBC_TUNABLES", GLIBC_KEEP);
         }
@@ -125,6 +133,7 @@ impl Launch {
         Self {
             variables: vec![(PRELOAD, list)],
             lazy: false,
+            clear: false,
             allocator_file: allocator_file.to_owned(),
             marks_by: None,
         }
@@ -181,7 +190,7 @@ fn tcmalloc(config: Config) -> (&'static str, &'static str) {
 
 fn jemalloc(config: Config) -> (&'static str, &'static str) {
     match config {
-        Config::Keep => ("MALLOC_CONF", JEMALLOC_KEEP),
+        Config::Keep | Config::Cleared => ("MALLOC_CONF", JEMALLOC_KEEP),
         _ => ("MALLOC_CONF", JEMALLOC_AT_ONCE),
     }
 }

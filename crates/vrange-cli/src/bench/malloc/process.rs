@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::workload::Pace;
+use super::workload::{Fresh, Pace};
 use super::{lazy, version};
 use crate::bench::memory;
 use crate::command_line::MallocWorkOptions;
@@ -40,8 +40,9 @@ pub(crate) fn run(options: &MallocWorkOptions) -> Result<(), Failure> {
         warm_up: Duration::from_millis(options.warm_up_ms),
         work: Duration::from_millis(options.work_ms),
     };
+    let fresh = if options.clear { Fresh::Cleared } else { Fresh::AsItIs };
     let (records_per_second, (resident_bytes, peak_bytes)) =
-        options.workload.run(options.threads, pace, || {
+        options.workload.run(options.threads, fresh, pace, || {
             Ok((options.rest_ms.map(resident_after).transpose()?, memory::peak_bytes()?))
         })?;
     let malloc_from = file_of(c"malloc");

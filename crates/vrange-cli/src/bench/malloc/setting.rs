@@ -22,6 +22,9 @@ pub(super) enum Allocator {
 pub(super) enum Config {
     /// The allocator keeps it for good.
     Keep,
+    /// The same, and the program sets each block to zero before it uses it: what marks come to with an allocator that expects zeros,
+    /// if they cost nothing else.
+    Cleared,
     /// What the allocator does if it is told nothing.
     Default,
     /// It is given back at once, with `MADV_DONTNEED`.
@@ -55,7 +58,8 @@ impl Allocator {
     fn configs(self) -> &'static [Config] {
         match self {
             Self::Tcmalloc => &[Config::Keep, Config::Dontneed, Config::Marks],
-            Self::Jemalloc | Self::Mimalloc => &[Config::Keep, Config::Dontneed, Config::Free, Config::Marks],
+            Self::Jemalloc => &[Config::Keep, Config::Cleared, Config::Dontneed, Config::Free, Config::Marks],
+            Self::Mimalloc => &[Config::Keep, Config::Dontneed, Config::Free, Config::Marks],
             Self::Glibc => &[Config::Keep, Config::Default],
         }
     }
@@ -68,11 +72,13 @@ impl Allocator {
 
 impl Config {
     /// All of them, in the order in which they are shown.
-    pub(super) const ALL: [Self; 5] = [Self::Keep, Self::Default, Self::Dontneed, Self::Free, Self::Marks];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Keep, Self::Cleared, Self::Default, Self::Dontneed, Self::Free, Self::Marks];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Keep => "keep",
+            Self::Cleared => "cleared",
             Self::Default => "default",
             Self::Dontneed => "dontneed",
             Self::Free => "free",

@@ -29,6 +29,25 @@ pub(crate) enum Workload {
     Search,
 }
 
+/// How a program takes a block from its allocator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fresh {
+    /// As it comes.
+    AsItIs,
+    /// It sets it to zero first.
+    Cleared,
+}
+
+impl Fresh {
+    fn block(self, bytes: usize) -> Result<Block, Failure> {
+        let mut block = Block::allocate(bytes)?;
+        if self == Self::Cleared {
+            block.fill(0);
+        }
+        Ok(block)
+    }
+}
+
 /// For how long something is done.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
@@ -51,6 +70,7 @@ impl Workload {
     pub(super) fn run<T>(
         self,
         threads: u32,
+        fresh: Fresh,
         pace: Pace,
         afterwards: impl FnOnce() -> Result<T, Failure>,
     ) -> Result<(f64, T), Failure> {
@@ -64,9 +84,9 @@ impl Workload {
             pace.rate(started, || match self {
                 Self::Churn => {
                     byte = byte.wrapping_add(1);
-                    churn(byte)
+                    churn(byte, fresh)
                 }
-                Self::Search => search(&keys, &mut shuffle),
+                Self::Search => search(&keys, &mut shuffle, fresh),
             })
         };
         together(threads, job, afterwards)
@@ -129,10 +149,10 @@ fn together<T>(
     })
 }
 
-fn churn(byte: u8) -> Result<u32, Failure> {
+fn churn(byte: u8, fresh: Fresh) -> Result<u32, Failure> {
     let mut blocks = Vec::with_capacity(CHURN_BLOCKS);
     for _ in 0..CHURN_BLOCKS {
-        let mut block = Block::allocate(CHURN_BYTES)?;
+        let mut block = fresh.block(CHURN_BYTES)?;
         block.fill(byte);
         blocks.push(block);
     }
@@ -144,9 +164,9 @@ fn keys() -> Vec<u64> {
     (0..).step_by(3).take(COPY_BYTES_MAX / size_of::<u64>()).collect()
 }
 
-fn search(keys: &[u64], shuffle: &mut Shuffle) -> Result<u32, Failure> {
+fn search(keys: &[u64], shuffle: &mut Shuffle, fresh: Fresh) -> Result<u32, Failure> {
     let bytes = COPY_BYTES_MIN + shuffle.below(COPY_BYTES_MAX - COPY_BYTES_MIN);
-    let mut block = Block::allocate(bytes)?;
+    let mut block = fresh.block(bytes)?;
     let copy = block.copy_of(keys);
     let wanted = keys[shuffle.below(copy.len())];
     match copy.binary_search(&wanted) {
@@ -164,9 +184,11 @@ mod tests {
     #[test]
     fn every_workload_gets_something_done() {
         for (workload, threads) in [(Workload::Churn, 1), (Workload::Search, 1), (Workload::Search, 2)] {
-            let (rate, found) = workload.run(threads, SHORT, || Ok(7)).expect("there is memory");
-            assert!(rate > 0.0, "{workload:?} in {threads} threads: {rate}");
-            assert_eq!(found, 7);
+            for fresh in [Fresh::AsItIs, Fresh::Cleared] {
+                let (rate, found) = workload.run(threads, fresh, SHORT, || Ok(7)).expect("there is memory");
+                assert!(rate > 0.0, "{workload:?} in {threads} threads: {rate}");
+                assert_eq!(found, 7);
+            }
         }
     }
 
