@@ -355,7 +355,8 @@ pub unsafe fn unmark(start: *mut u8, bytes: usize) -> Result<Unmarked, Error> {
 /// As [`unmark`], and sets to zero what is still there, as an allocator may have promised: afterwards the whole range reads as
 /// zeros. Pages that were never touched, or that are lost, take no memory. Returns how many were set to zero.
 ///
-/// Cost: that of [`unmark`], a look at the page table, and that of writing each page that is in memory or on swap.
+/// Cost: that of [`unmark`], that of writing each page that is in memory or on swap, and a look at the page table for those pages that
+/// were not set to zero by this function before, or have been offered since.
 ///
 /// # Safety
 /// As for [`unmark`].
@@ -366,18 +367,38 @@ pub unsafe fn unmark_zeroed(start: *mut u8, bytes: usize) -> Result<usize, Error
     let Some(span) = span(start, bytes)? else { return Ok(0) };
     // SAFETY: passed on from the caller.
     let _ = unsafe { unmark(start, bytes) }?;
+    let system = need_system()?;
+    let mut zeroed = 0;
+    MARKS.each_in_memory(span, |pages, is_in_memory| {
+        let part = span.slice(pages.start, pages.len());
+        zeroed += if is_in_memory {
+            // SAFETY: passed on from the caller, and nothing in the range is marked any more.
+            unsafe { zero(part) }
+        } else {
+            // SAFETY: as above.
+            unsafe { zero_what_is_there(part, system) }
+        };
+    });
+    Ok(zeroed)
+}
+
+/// Sets to zero what is there of the pages, and notes it. Returns how many there are.
+///
+/// # Safety
+/// The caller's own pages, readable and writable, which are not marked, and which nobody else uses meanwhile.
+unsafe fn zero_what_is_there(span: Span, system: &dyn System) -> usize {
     let mut zeroed = 0;
     let mut zero = |pages: Range<usize>| {
-        zeroed += pages.len();
-        let first = start.wrapping_add(pages.start * PAGE_BYTES);
-        // SAFETY: the caller's own pages, readable and writable, which nobody else uses meanwhile.
-        unsafe { first.write_bytes(0, pages.len() * PAGE_BYTES) };
+        let part = span.slice(pages.start, pages.len());
+        // SAFETY: passed on from the caller.
+        zeroed += unsafe { zero(part) };
+        MARKS.note_in_memory(part);
     };
-    let looked = need_system()?.residency(span, false, &mut |pages, residency| match residency {
+    let looked = system.residency(span, false, &mut |pages, residency| match residency {
         // To write to the shared zero page would take a page of memory.
         Residency::Shared => {
             // SAFETY: as above, and in whole words.
-            let is_zero = |page: &usize| unsafe { is_zero(start.wrapping_add(page * PAGE_BYTES)) };
+            let is_zero = |page: &usize| unsafe { is_zero(pointer(span.slice(*page, 1))) };
             pages.filter(|page| !is_zero(page)).for_each(|page| zero(page..page + 1));
         }
         Residency::Present | Residency::Swapped => zero(pages),
@@ -385,7 +406,21 @@ pub unsafe fn unmark_zeroed(start: *mut u8, bytes: usize) -> Result<usize, Error
     if looked.is_err() {
         zero(0..span.pages());
     }
-    Ok(zeroed)
+    zeroed
+}
+
+/// Sets pages to zero, and returns how many.
+///
+/// # Safety
+/// As for [`zero_what_is_there`].
+unsafe fn zero(span: Span) -> usize {
+    // SAFETY: passed on from the caller.
+    unsafe { pointer(span).write_bytes(0, span.bytes()) };
+    span.pages()
+}
+
+fn pointer(span: Span) -> *mut u8 {
+    std::ptr::with_exposed_provenance_mut(span.address())
 }
 
 /// # Safety

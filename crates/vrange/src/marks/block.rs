@@ -39,6 +39,9 @@ pub(crate) struct Block {
     pub(crate) settled: PageSet,
     /// Adopted pages of a block that is not adopted whole. Taken away under a claim alone.
     pub(crate) adopted: PageSet,
+    /// A hint: pages that were set to zero by an unmark, and that neither the kernel nor the reclaimer can have taken since. Changed by
+    /// their owner while they are not marked, and by who holds or has claimed the block.
+    pub(crate) in_memory: PageSet,
     /// What offered and settled pages held. Written by the owner of a claim; of pages that are not adopted, by who marks them.
     #[cfg(not(loom))]
     notes: [AtomicU64; super::page_set::BLOCK_PAGES / PAGES_PER_WORD],
@@ -56,6 +59,7 @@ impl Block {
             offered: PageSet::new(),
             settled: PageSet::new(),
             adopted: PageSet::new(),
+            in_memory: PageSet::new(),
         }
     }
 

@@ -187,6 +187,7 @@ impl Marks {
         self.enter();
         self.each_noted(span, |place, pages| {
             place.abandon(pages.clone());
+            place.block().in_memory.remove(pages.clone());
             place.block().forget_marks(pages);
         });
     }
@@ -228,6 +229,39 @@ impl Marks {
                 }
             }
         }
+    }
+
+    /// Calls `visit` with runs of pages of `span`, in order, and whether they were noted to be [in memory](Block::in_memory).
+    pub(crate) fn each_in_memory(&self, span: Span, mut visit: impl FnMut(Range<usize>, bool)) {
+        let mut next = 0;
+        for piece in self.map.pieces(span) {
+            match piece {
+                Piece::Block(place, pages) => {
+                    let mut from = pages.start;
+                    let mut tell = |to: usize, known: bool| {
+                        if from < to {
+                            visit(next + from - pages.start..next + to - pages.start, known);
+                            from = to;
+                        }
+                    };
+                    for run in place.block().in_memory.among(pages.clone()).runs(BLOCK_PAGES) {
+                        tell(run.start, false);
+                        tell(run.end, true);
+                    }
+                    tell(pages.end, false);
+                    next += pages.len();
+                }
+                Piece::Unknown(part) => {
+                    visit(next..next + part.pages(), false);
+                    next += part.pages();
+                }
+            }
+        }
+    }
+
+    /// The owner of these pages, which are not marked, has written to each of them.
+    pub(crate) fn note_in_memory(&self, span: Span) {
+        self.map.each_known(span, |place, pages| place.block().in_memory.insert(pages));
     }
 
     /// How many pages of `span` are marked.

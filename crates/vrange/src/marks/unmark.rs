@@ -61,6 +61,7 @@ impl Marks {
                 self.policy.unmarked(marked.without(&block.settled.among(pages.clone())).count());
             }
             if block.offered.has_any(pages.clone()) || block.settled.has_any(pages.clone()) {
+                block.in_memory.remove(pages.clone());
                 let first = (place.address() / PAGE_BYTES).cast_signed()
                     - (span.address() / PAGE_BYTES).cast_signed();
                 let mut tell = |page: usize| lost(page.wrapping_add_signed(first));
@@ -105,6 +106,7 @@ impl Marks {
                 if self.policy.limit_pages().is_some() {
                     self.policy.unmarked(run.len());
                 }
+                block.in_memory.remove(run.clone());
                 held.forget_marks(run.clone());
                 pages_dropped += run.len();
             }
@@ -149,6 +151,7 @@ impl Marks {
             let adopted = place.adopted();
             place.abandon(pages.clone());
             let block = place.block();
+            block.in_memory.remove(pages.clone());
             let mut lost = Pages::NONE;
             let mut tell = |page: usize| lost.insert(page..page + 1);
             let mut found = Found::new(&mut tell);

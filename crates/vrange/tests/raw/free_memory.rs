@@ -188,6 +188,59 @@ fn what_is_unmarked_as_zeros_is_zero_and_takes_no_more_memory() {
     memory.assert_filled(0..400, 7);
 }
 
+/// What was set to zero before is known to be in memory, as long as nothing can have taken it.
+#[test]
+fn what_is_unmarked_as_zeros_again_is_zero_and_takes_no_more_memory() {
+    in_child(|| {
+        raw::set_content(Content::Free { decay: NEVER });
+        raw::prepare().expect("a reclaimer");
+        let memory = Mapping::adopted(3000);
+        let zeroed = |pages: std::ops::Range<usize>| {
+            let (start, bytes) = (memory.at_page(pages.start), pages.len() * PAGE_BYTES);
+            // SAFETY: nobody uses the memory meanwhile.
+            let zeroed = unsafe { raw::unmark_zeroed(start, bytes) }.expect("a range");
+            assert!(pages.clone().all(|page| memory.read(page) == 0), "{pages:?}");
+            zeroed
+        };
+        // Over the border of blocks, with pages that were never touched at both ends and in the middle.
+        memory.fill(100..1300, 1);
+        memory.fill(1400..2900, 1);
+        assert!(try_mark(&memory, 0..3000));
+        assert_eq!(zeroed(0..3000), 2700);
+        memory.fill(200..300, 2);
+        assert!(try_mark(&memory, 0..3000));
+        assert_eq!(zeroed(50..2950), 2700);
+        assert_eq!(zeroed(0..3000), 2700, "whether marked or not");
+        // Offered, and a part of it taken.
+        memory.fill(500..600, 3);
+        assert!(try_mark(&memory, 0..2000));
+        memory.offer();
+        memory.take(500..600);
+        assert_eq!(zeroed(0..3000), 2600);
+        // Released by hand, in a block of which the rest stays marked.
+        assert!(try_mark(&memory, 700..1200));
+        // SAFETY: only marked pages go.
+        unsafe { raw::purge(memory.at_page(700), 100 * PAGE_BYTES) }.expect("a purge");
+        assert_eq!(zeroed(0..3000), 2500);
+        // Dropped.
+        assert!(try_mark(&memory, 1500..2500));
+        // SAFETY: nobody uses it.
+        unsafe { raw::unmark_dropped(memory.at_page(1500), 100 * PAGE_BYTES) }.expect("a range");
+        assert_eq!(zeroed(0..3000), 2400);
+        assert_eq!(resident(&memory, 0..3000), 2400);
+        // Other memory at the same address.
+        raw::forget(memory.base(), 3000 * PAGE_BYTES).expect("to be forgotten");
+        // SAFETY: the test's own.
+        let dropped = unsafe {
+            rustix::mm::madvise(memory.base().cast(), 3000 * PAGE_BYTES, rustix::mm::Advice::LinuxDontNeed)
+        };
+        dropped.expect("to be dropped");
+        memory.adopt();
+        assert_eq!(zeroed(0..3000), 0);
+        assert_eq!(resident(&memory, 0..3000), 0);
+    });
+}
+
 /// As an allocator takes memory back while it is short.
 #[test]
 fn what_is_unmarked_and_dropped_takes_no_memory_and_the_rest_stays() {
