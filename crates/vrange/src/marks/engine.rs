@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rustix::io::Errno;
 use vrange_os::process::Owner;
-use vrange_os::{OsError, PAGE_BYTES, Span, System};
+use vrange_os::{OsError, Span, System};
 
 use super::address_map::{AddressMap, Piece, Place};
 use super::block::Block;
@@ -119,39 +119,39 @@ impl Marks {
     ) -> Result<(), OsError> {
         self.enter();
         let mut outcome = Ok(());
-        // Neighbours that are not adopted go together.
-        let mut others = span.slice(0, 0);
+        // Neighbours that are not adopted go together: these pages of the span.
+        let mut others = 0..0;
         for piece in self.map.pieces(span) {
-            let pages = match piece {
-                Piece::Block(place, pages) => {
-                    if self.mark_adopted(&place, pages.clone(), kind, now) {
-                        *deferred = true;
-                        outcome = outcome.and(self.offer_others(others, &mut offer_now)?);
-                        let done = place.address() + pages.end * PAGE_BYTES - span.address();
-                        others = span.slice(done / PAGE_BYTES, 0);
-                        continue;
-                    }
-                    pages.len()
-                }
+            let pages = match &piece {
+                Piece::Block(_, pages) => pages.len(),
                 Piece::Unknown(part) => part.pages(),
             };
-            others = Span::new(others.address(), others.pages() + pages);
+            let end = others.end + pages;
+            if let Piece::Block(place, pages) = piece
+                && place.is_adopted(pages.clone())
+            {
+                // Those before it come first, since nothing is marked behind what is refused.
+                outcome = outcome.and(self.offer_others(span, others.clone(), &mut offer_now)?);
+                others.start = others.end;
+                if self.mark_adopted(&place, pages, kind, now) {
+                    *deferred = true;
+                    others.start = end;
+                }
+            }
+            others.end = end;
         }
-        outcome.and(self.offer_others(others, &mut offer_now)?)
+        outcome.and(self.offer_others(span, others, &mut offer_now)?)
     }
 
-    /// Marks pages, if they are adopted.
+    /// Marks pages that are adopted, as it seems. Returns whether they still were.
     #[inline]
     fn mark_adopted(&self, place: &Place<'_>, pages: Range<usize>, kind: Kind, now: Generation) -> bool {
-        if !place.is_adopted(pages.clone()) {
-            return false;
-        }
         if pages.end == BLOCK_PAGES {
             // The mark may go on.
             place.prefetch_ahead();
         }
         let held = place.hold();
-        // Again: they may have been abandoned before the block was held, and cannot be as long as it is.
+        // They may have been abandoned before the block was held, and cannot be as long as it is.
         if !place.is_adopted(pages.clone()) {
             return false;
         }
@@ -170,12 +170,13 @@ impl Marks {
     fn offer_others(
         &self,
         span: Span,
+        pages: Range<usize>,
         offer_now: &mut impl FnMut(&Self, Span) -> Result<(), OsError>,
     ) -> Result<Result<(), OsError>, OsError> {
-        if span.pages() == 0 {
+        if pages.is_empty() {
             return Ok(Ok(()));
         }
-        match offer_now(self, span) {
+        match offer_now(self, span.slice(pages.start, pages.len())) {
             Err(error) if error.errno() != Errno::NOMEM => Err(error),
             outcome => Ok(outcome),
         }

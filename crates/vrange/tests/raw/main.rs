@@ -9,6 +9,7 @@ mod forks;
 mod free_memory;
 mod manners;
 mod marks;
+mod partly_adopted;
 mod reuse;
 mod support;
 mod threads;
