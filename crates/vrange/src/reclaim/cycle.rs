@@ -269,13 +269,13 @@ impl Cycle {
         }
     }
 
-    /// Releases the coldest ranges of a pool that holds more than it may.
+    /// Releases the coldest free memory of a pool that holds more of it than it may.
     fn keep_limits(&mut self, pools: &[Arc<dyn Pool>], step: &mut Step) {
         for pool in pools {
             let excess = pool.excess_bytes();
             if excess > 0 {
                 let pool = std::slice::from_ref(pool);
-                step.released_bytes += selection::release_coldest(&mut self.picks, pool, excess).bytes;
+                step.released_bytes += selection::release_coldest_free(&mut self.picks, pool, excess).bytes;
             }
         }
     }

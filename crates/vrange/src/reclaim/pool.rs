@@ -86,7 +86,8 @@ pub(crate) trait Pool: Send + Sync + fmt::Debug {
     /// Offers what processes that share it have offered. Returns the pages offered.
     fn offer_what_others_have(&self) -> usize;
 
-    /// Bytes that are volatile beyond what the owner allows, for the reclaimer to release. A heap keeps its limit by itself.
+    /// Bytes of free memory that are volatile beyond what the owner allows, for the reclaimer to release. A heap keeps its limit by
+    /// itself.
     fn excess_bytes(&self) -> u64 {
         0
     }

@@ -65,6 +65,29 @@ fn rank(pool: &dyn Pool, generation: Generation, now: Generation) -> u64 {
     }
 }
 
+/// Which ranges come into question.
+#[derive(Clone, Copy, Debug)]
+struct Which {
+    /// Those with pages in this phase.
+    phase: Phase,
+    /// And of those only free memory, where a pool has data, too.
+    only_free: bool,
+}
+
+impl Which {
+    fn all(phase: Phase) -> Self {
+        Self { phase, only_free: false }
+    }
+
+    fn free(phase: Phase) -> Self {
+        Self { phase, only_free: true }
+    }
+
+    fn has(self, unused: &Unused) -> bool {
+        unused.is_wanted(self.phase) && (unused.decays || !self.only_free)
+    }
+}
+
 /// A picked range.
 #[derive(Clone, Copy, Debug)]
 struct Pick {
@@ -100,16 +123,16 @@ impl Picks {
         Self { picked: Vec::with_capacity(PICKED_MAX) }
     }
 
-    /// Picks the ranges with the highest rank that have pages in `phase`: as many as hold `wanted_bytes`, or fit.
-    fn pick(&mut self, pools: &[impl AsPool], phase: Phase, wanted_bytes: u64) {
+    /// Picks the ranges with the highest rank among those: as many as hold `wanted_bytes`, or fit.
+    fn pick(&mut self, pools: &[impl AsPool], which: Which, wanted_bytes: u64) {
         self.picked.clear();
         let now = Inner::now();
         let mut histogram = Histogram::new();
-        each(pools, phase, |_, pool, unused| {
+        each(pools, which, |_, pool, unused| {
             histogram.add(rank(pool, unused.seen.generation(), now), unused.bytes());
         });
         let cut = histogram.cut(wanted_bytes);
-        each(pools, phase, |number, pool, unused| {
+        each(pools, which, |number, pool, unused| {
             let rank = rank(pool, unused.seen.generation(), now);
             if class(rank) >= cut {
                 self.insert(Pick::new(number, unused, rank));
@@ -152,10 +175,10 @@ fn pages_for(bytes: u64) -> usize {
     usize::try_from(bytes.div_ceil(PAGE_BYTES as u64)).unwrap_or(usize::MAX)
 }
 
-fn each(pools: &[impl AsPool], phase: Phase, mut visit: impl FnMut(usize, &dyn Pool, &Unused)) {
+fn each(pools: &[impl AsPool], which: Which, mut visit: impl FnMut(usize, &dyn Pool, &Unused)) {
     for (number, pool) in pools.iter().map(AsPool::pool).enumerate() {
         pool.each_unused(&mut |unused| {
-            if unused.is_wanted(phase) {
+            if which.has(&unused) {
                 visit(number, pool, &unused);
             }
         });
@@ -179,7 +202,11 @@ pub(crate) fn offer_coldest(picks: &mut Picks, pools: &[impl AsPool], wanted_byt
     // Bytes picked that could not be offered now, because they were pinned meanwhile or another process uses them.
     let mut kept_bytes = 0;
     while total.bytes < wanted_bytes && !total.gave_up {
-        picks.pick(pools, Phase::Volatile, (wanted_bytes - total.bytes).saturating_add(kept_bytes));
+        picks.pick(
+            pools,
+            Which::all(Phase::Volatile),
+            (wanted_bytes - total.bytes).saturating_add(kept_bytes),
+        );
         let left_bytes = wanted_bytes - total.bytes;
         let round = offer_picked(picks, pools, left_bytes, &mut total);
         // What was kept is picked again, with as much besides, until nothing else is left.
@@ -195,7 +222,7 @@ pub(crate) fn offer_coldest(picks: &mut Picks, pools: &[impl AsPool], wanted_byt
 /// round the coldest.
 pub(crate) fn offer_again(picks: &mut Picks, pools: &[impl AsPool], wanted_bytes: u64) -> Yield {
     let mut total = Yield::default();
-    picks.pick(pools, Phase::Offered, wanted_bytes);
+    picks.pick(pools, Which::all(Phase::Offered), wanted_bytes);
     offer_picked(picks, pools, wanted_bytes, &mut total);
     total
 }
@@ -258,16 +285,25 @@ pub(crate) fn offer_down_to(heap: &Inner, left_bytes: u64) -> u64 {
 /// Length of the ranges that are volatile and not offered.
 pub(crate) fn unoffered_bytes(heap: &Inner) -> u64 {
     let mut sum = 0;
-    each(&[heap], Phase::Volatile, |_, _, unused| sum += unused.bytes());
+    each(&[heap], Which::all(Phase::Volatile), |_, _, unused| sum += unused.bytes());
     sum
 }
 
 /// Releases the ranges that go first until `wanted_bytes` bytes of memory are free, or none is left. Offered ones first:
 /// they are the coldest. Of the last range no more goes than is needed.
 pub(crate) fn release_coldest(picks: &mut Picks, pools: &[impl AsPool], wanted_bytes: u64) -> Yield {
+    release_in_turn(picks, pools, [Phase::Offered, Phase::Volatile].map(Which::all), wanted_bytes)
+}
+
+/// As [`release_coldest`], but only free memory: data is not what is too much.
+pub(crate) fn release_coldest_free(picks: &mut Picks, pools: &[impl AsPool], wanted_bytes: u64) -> Yield {
+    release_in_turn(picks, pools, [Phase::Offered, Phase::Volatile].map(Which::free), wanted_bytes)
+}
+
+fn release_in_turn(picks: &mut Picks, pools: &[impl AsPool], turns: [Which; 2], wanted_bytes: u64) -> Yield {
     let mut total = Yield::default();
-    for phase in [Phase::Offered, Phase::Volatile] {
-        release(picks, pools, phase, wanted_bytes, Measure::Memory, &mut total);
+    for which in turns {
+        release(picks, pools, which, wanted_bytes, Measure::Memory, &mut total);
     }
     total
 }
@@ -275,7 +311,7 @@ pub(crate) fn release_coldest(picks: &mut Picks, pools: &[impl AsPool], wanted_b
 /// Releases offered ranges only: the coldest go a little before the kernel would take them.
 pub(crate) fn release_offered(picks: &mut Picks, pools: &[impl AsPool], wanted_bytes: u64) -> Yield {
     let mut total = Yield::default();
-    release(picks, pools, Phase::Offered, wanted_bytes, Measure::Memory, &mut total);
+    release(picks, pools, Which::all(Phase::Offered), wanted_bytes, Measure::Memory, &mut total);
     total
 }
 
@@ -283,7 +319,7 @@ pub(crate) fn release_offered(picks: &mut Picks, pools: &[impl AsPool], wanted_b
 pub(crate) fn release_coldest_ranges(pools: &[impl AsPool], wanted_bytes: u64) {
     let (mut picks, mut total) = (Picks::new(), Yield::default());
     for phase in [Phase::Offered, Phase::Volatile] {
-        release(&mut picks, pools, phase, wanted_bytes, Measure::Length, &mut total);
+        release(&mut picks, pools, Which::all(phase), wanted_bytes, Measure::Length, &mut total);
     }
 }
 
@@ -299,14 +335,14 @@ enum Measure {
 fn release(
     picks: &mut Picks,
     pools: &[impl AsPool],
-    phase: Phase,
+    which: Which,
     wanted_bytes: u64,
     measure: Measure,
     total: &mut Yield,
 ) {
     while total.bytes < wanted_bytes {
         let mut progress = false;
-        picks.pick(pools, phase, wanted_bytes - total.bytes);
+        picks.pick(pools, which, wanted_bytes - total.bytes);
         for pick in &picks.picked {
             let pages_max = match measure {
                 Measure::Memory => pages_for(wanted_bytes - total.bytes),

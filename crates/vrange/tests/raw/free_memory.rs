@@ -325,6 +325,29 @@ fn data_beside_free_memory_stays() {
     });
 }
 
+/// Only free memory counts against the limit, so only free memory makes room, also where data has been left alone for longer.
+#[test]
+fn data_does_not_go_because_free_memory_comes_near_its_limit() {
+    in_child(|| {
+        raw::set_content(Content::Free { decay: NEVER });
+        raw::set_limit(Some(800 * PAGE_BYTES as u64));
+        raw::prepare().expect("a reclaimer");
+        let (data, free) = (Mapping::adopted(2 * BLOCK), Mapping::adopted(4 * BLOCK));
+        let (first_data, first_free) = (data.first_block(), free.first_block() + BLOCK);
+        let (of_data, of_free) = (first_data..first_data + BLOCK, first_free..first_free + 790);
+        data.fill(of_data.clone(), 1);
+        free.fill(of_free.clone(), 1);
+        data.mark(of_data.clone());
+        // As when memory was short a while ago.
+        data.offer();
+        assert!(try_mark(&free, of_free.clone()));
+        await_that("an eighth of the limit is free", || resident(&free, of_free.clone()) <= 700);
+        assert_eq!(resident(&data, of_data.clone()), BLOCK);
+        assert_eq!(data.unmark(of_data.clone()), []);
+        data.assert_filled(of_data, 1);
+    });
+}
+
 /// A pre-forking server frees memory that it has from its parent.
 #[test]
 fn free_memory_that_a_child_shares_goes_here_and_stays_there() {
