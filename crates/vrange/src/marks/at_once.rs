@@ -12,6 +12,7 @@ use super::address_map::{AddressMap, Place, leaf_parts};
 use super::engine::{Marks, memory_of};
 use super::page_set::Pages;
 use super::unmark::Found;
+use crate::inner::Inner;
 use crate::range::page_map::Page;
 use crate::range::witness;
 
@@ -84,6 +85,11 @@ impl Marks {
         let block = place.block();
         let held = place.hold();
         place.set_used();
+        // What is adopted the reclaimer may release, so it has to know what it is, and how old.
+        let has_adopted = place.has_adopted(pages.clone());
+        if has_adopted {
+            block.hold_data();
+        }
         let marked_before = block.marked.among(pages.clone());
         // What is not there now keeps its note: it may have gone since an earlier mark. What is there is looked at again: it may
         // be other memory than was there then.
@@ -106,6 +112,9 @@ impl Marks {
             return offered;
         }
         self.counters.offered(noted.resident);
+        if has_adopted {
+            held.mark(pages, Inner::now());
+        }
         offered
     }
 

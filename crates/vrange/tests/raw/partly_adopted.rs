@@ -1,10 +1,13 @@
 //! Marks of ranges that are adopted in part.
 
 use std::ops::Range;
+use std::time::{Duration, Instant};
 
 use rustix::mm::mlock;
-use vrange::{ErrorKind, raw};
+use vrange::raw::{self, Mark};
+use vrange::{Content, ErrorKind};
 use vrange_os::PAGE_BYTES;
+use vrange_testing::in_child;
 
 use crate::support::{BLOCK, Mapping};
 
@@ -35,4 +38,43 @@ fn c05_behind_a_page_that_is_refused_nothing_is_marked() {
     memory.offer();
     memory.take(border - 2..border + 2);
     assert_eq!(memory.unmark(0..border + BLOCK), [border - 2, border - 1, border, border + 1]);
+}
+
+/// What `mark` marks is data, where free memory decays, too.
+#[test]
+fn data_beside_memory_that_is_not_adopted_does_not_decay() {
+    in_child(|| {
+        raw::set_content(Content::Free { decay: Duration::from_millis(100) });
+        raw::prepare().expect("a reclaimer");
+        let memory = Mapping::new(3 * BLOCK);
+        let first = memory.first_block();
+        let (data, free) = (first..first + 100, first + BLOCK..first + BLOCK + 10);
+        for adopted in [data.start..data.start + 50, free.clone()] {
+            adopt(&memory, adopted);
+        }
+        memory.fill(data.clone(), 1);
+        memory.fill(free.clone(), 1);
+        memory.mark(data.clone());
+        // SAFETY: memory of the test, which is not used meanwhile.
+        let marked = unsafe { raw::try_mark(memory.at_page(free.start), free.len() * PAGE_BYTES) };
+        assert!(marked.expect("a range"));
+        // The control: it goes.
+        let until = Instant::now() + Duration::from_secs(20);
+        let is_settled = || {
+            let mut settled = true;
+            raw::query(memory.at_page(free.start), free.len() * PAGE_BYTES, |_, mark| {
+                settled &= mark == Mark::Settled;
+            })
+            .expect("a range");
+            settled
+        };
+        while !is_settled() {
+            assert!(Instant::now() < until, "free memory stays");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        std::thread::sleep(Duration::from_millis(500));
+        assert_eq!(memory.unmark(data.clone()), []);
+        memory.assert_filled(data, 1);
+        assert_eq!(memory.unmark(free.clone()), free.collect::<Vec<_>>());
+    });
 }
