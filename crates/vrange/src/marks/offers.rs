@@ -284,10 +284,12 @@ fn drop_run(system: &dyn System, place: &Place<'_>, run: Range<usize>) -> Option
     }
     let mut counts = Dropped { dropped: 0, taken: 0 };
     for page in run.clone() {
-        let had_contents = notes.get(page) == Page::Witnessed;
+        let note = notes.get(page);
         counts.dropped += usize::from(present.contains(page));
-        counts.taken += usize::from(had_contents && !present.contains(page));
-        notes.set(page, if had_contents { Page::Lost } else { Page::Absent });
+        counts.taken += usize::from(note == Page::Witnessed && !present.contains(page));
+        // A loss may be known that nobody was told of yet.
+        let is_lost = matches!(note, Page::Witnessed | Page::Lost);
+        notes.set(page, if is_lost { Page::Lost } else { Page::Absent });
     }
     block.settled.insert(run.clone());
     block.offered.remove(run);

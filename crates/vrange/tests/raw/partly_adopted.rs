@@ -78,3 +78,23 @@ fn data_beside_memory_that_is_not_adopted_does_not_decay() {
         assert_eq!(memory.unmark(free.clone()), free.collect::<Vec<_>>());
     });
 }
+
+/// Zeros where something was lost are there again once somebody has looked at them. (Here they are populated: the kernel's zero
+/// page, as a load gets it, seems to be there only on some kernels.)
+#[test]
+fn c03_a_loss_that_is_known_survives_a_mark_and_a_purge() {
+    let memory = Mapping::new(100);
+    adopt(&memory, 0..50);
+    memory.fill(0..100, 1);
+    let purge = || {
+        // SAFETY: what is marked may go.
+        unsafe { raw::purge(memory.base(), 100 * PAGE_BYTES) }.expect("a purge")
+    };
+    memory.mark(0..100);
+    assert_eq!(purge(), 50 * PAGE_BYTES);
+    vrange_os::linux::make_dirty(memory.span(0..50)).expect("to be populated");
+    memory.mark(0..100);
+    assert_eq!(purge(), 50 * PAGE_BYTES);
+    let lost = memory.unmark(0..50);
+    assert_eq!(lost, (0..50).collect::<Vec<_>>());
+}
