@@ -226,10 +226,13 @@ unsafe fn take_back_adopted(
                 (found.tell)(page);
             }
         } else if offered.contains(page) {
+            let note = notes.get(page);
             // SAFETY: adopted memory is readable and writable; nobody stores to it but the owner of the page, who is the
             // caller.
-            match unsafe { take_back(memory, page, notes.get(page)) } {
+            match unsafe { take_back(memory, page, note) } {
                 Fate::Intact => found.intact += 1,
+                // Whoever has found that out has counted it.
+                Fate::Lost if note == Page::Lost => (found.tell)(page),
                 Fate::Lost => found.lose(page),
                 Fate::NothingToLose => {}
             }

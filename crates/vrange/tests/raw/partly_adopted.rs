@@ -98,3 +98,20 @@ fn c03_a_loss_that_is_known_survives_a_mark_and_a_purge() {
     let lost = memory.unmark(0..50);
     assert_eq!(lost, (0..50).collect::<Vec<_>>());
 }
+
+#[test]
+fn c12_what_was_dropped_is_not_lost_once_more() {
+    in_child(|| {
+        let memory = Mapping::new(100);
+        adopt(&memory, 0..50);
+        memory.fill(0..50, 1);
+        memory.mark(0..100);
+        // SAFETY: what is marked may go.
+        unsafe { raw::purge(memory.base(), 100 * PAGE_BYTES) }.expect("a purge");
+        vrange_os::linux::make_dirty(memory.span(0..50)).expect("to be populated");
+        memory.mark(0..100);
+        assert_eq!(memory.unmark(0..100), (0..50).collect::<Vec<_>>());
+        let stats = raw::stats();
+        assert_eq!((stats.released.pages(), stats.lost.pages()), (50, 0));
+    });
+}
