@@ -173,8 +173,13 @@ pub(crate) struct Claimed<'a> {
 
 impl Drop for Claimed<'_> {
     fn drop(&mut self) {
+        let is_unmarked = self.block.marked.all().is_empty();
+        if is_unmarked {
+            // What is marked next may be an allocator's, and the reclaimer may be asleep until then.
+            self.block.hold_nothing();
+        }
         match self.before {
-            Phase::Free | Phase::Empty if self.block.marked.all().is_empty() => {
+            Phase::Free | Phase::Empty if is_unmarked => {
                 self.block.wakes.wake(self.block.state.end_release(Phase::Empty, false));
             }
             _ => self.block.end_release(),

@@ -348,6 +348,26 @@ fn data_does_not_go_because_free_memory_comes_near_its_limit() {
     });
 }
 
+/// Memory that an allocator gets where data was before, of which the reclaimer has not seen the end.
+#[test]
+fn free_memory_where_data_was_before_goes() {
+    in_child(|| {
+        raw::set_content(Content::Free { decay: Duration::from_millis(100) });
+        raw::prepare().expect("a reclaimer");
+        for _ in 0..3 {
+            let data = Mapping::adopted(100);
+            data.fill(0..100, 1);
+            data.mark(0..100);
+            assert_eq!(data.unmark(0..100), []);
+            raw::forget(data.base(), 100 * PAGE_BYTES).expect("to be forgotten");
+            // The allocator has it from now on.
+            data.adopt();
+            assert!(try_mark(&data, 0..100));
+            await_that("it goes", || resident(&data, 0..100) == 0);
+        }
+    });
+}
+
 /// A pre-forking server frees memory that it has from its parent.
 #[test]
 fn free_memory_that_a_child_shares_goes_here_and_stays_there() {
