@@ -158,7 +158,7 @@ impl Marks {
         place.set_used();
         if kind == Kind::Data {
             place.block().hold_data();
-        } else if self.policy.limit_pages().is_some() {
+        } else if self.policy.limit_pages().is_some() && place.block().is_free_memory() {
             self.policy.marked(pages.len() - place.block().marked.among(pages.clone()).count());
         }
         held.mark(pages, now);

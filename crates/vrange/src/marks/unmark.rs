@@ -57,7 +57,7 @@ impl Marks {
             let block = place.block();
             let held = place.hold();
             if self.policy.limit_pages().is_some() && block.is_free_memory() {
-                let marked = block.marked.among(pages.clone());
+                let marked = block.marked.among(pages.clone()).and(&place.adopted());
                 self.policy.unmarked(marked.without(&block.settled.among(pages.clone())).count());
             }
             if block.offered.has_any(pages.clone()) || block.settled.has_any(pages.clone()) {

@@ -368,6 +368,33 @@ fn free_memory_where_data_was_before_goes() {
     });
 }
 
+/// What counts against the limit is what `try_mark` has marked.
+#[test]
+fn marks_of_data_do_not_change_what_the_limit_leaves() {
+    in_child(|| {
+        raw::set_content(Content::Free { decay: NEVER });
+        raw::set_limit(Some(1000 * PAGE_BYTES as u64));
+        raw::prepare().expect("a reclaimer");
+        let memory = Mapping::adopted(4 * BLOCK);
+        let first = memory.first_block();
+        // In a block with data all is data.
+        memory.mark(first..first + 1);
+        for _ in 0..10 {
+            assert!(try_mark(&memory, first + 100..first + 900), "the reclaimer counts again now and then");
+            let _ = memory.unmark(first + 100..first + 900);
+        }
+        let _ = memory.unmark(first..first + 1);
+        // Memory that is not adopted is never free memory.
+        let other = Mapping::new(6000);
+        other.fill(0..6000, 1);
+        other.mark(0..6000);
+        let _ = other.unmark(0..6000);
+        let free = first + BLOCK..first + BLOCK + 600;
+        assert!(try_mark(&memory, free.clone()));
+        assert!(!try_mark(&memory, free.end..free.end + 500), "500 are more than 400");
+    });
+}
+
 /// A pre-forking server frees memory that it has from its parent.
 #[test]
 fn free_memory_that_a_child_shares_goes_here_and_stays_there() {
