@@ -201,13 +201,13 @@ impl Words<'_> {
         }
     }
 
-    /// As [`set`](Self::set), beside others that note other pages in the same way.
+    /// As [`set`](Self::set), beside others that note other pages in the same way. In one step: a child that is forked meanwhile has
+    /// the old note or the new one.
     pub(crate) fn set_beside_others(self, page: usize, value: Page) {
-        let shift = page % PAGES_PER_WORD * 2;
-        let word = &self.words[page / PAGES_PER_WORD];
-        // Relaxed, both: only the caller reads or writes these two bits now.
-        word.fetch_and(!(0b11 << shift), Ordering::Relaxed);
-        word.fetch_or((value as u64) << shift, Ordering::Relaxed);
+        let changes = self.get(page) as u64 ^ value as u64;
+        // Relaxed: only the caller reads or writes these two bits now.
+        self.words[page / PAGES_PER_WORD]
+            .fetch_xor(changes << (page % PAGES_PER_WORD * 2), Ordering::Relaxed);
     }
 
     /// Was each of `pages` in memory when it was last noted, and not lost since?
@@ -313,5 +313,37 @@ mod tests {
             // SAFETY: the number given to `allocate`, once.
             unsafe { map.free(pages) };
         }
+    }
+
+    /// A child may be forked at any moment, and has what was noted then.
+    #[test]
+    fn a_note_beside_others_is_what_it_was_or_what_it_will_be() {
+        use crate::sync::thread;
+        let words = [AtomicU64::new(0)];
+        let notes = Words::new(&words, PAGES_PER_WORD);
+        notes.set(3, Page::Lost);
+        let rounds = if cfg!(miri) { 100 } else { 1_000_000 };
+        let (changes, over) = (AtomicU64::new(0), AtomicU64::new(0));
+        let other = thread::scope(|scope| {
+            scope.spawn(|| {
+                // Relaxed, here and below: counts that order nothing.
+                while over.load(Ordering::Relaxed) == 0 {
+                    notes.set_beside_others(3, Page::Witnessed);
+                    notes.set_beside_others(3, Page::Lost);
+                    notes.set_beside_others(4, Page::Blank);
+                    notes.set_beside_others(4, Page::Absent);
+                    changes.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            let mut other = None;
+            while changes.load(Ordering::Relaxed) < rounds {
+                let seen = notes.get(3);
+                other = other.or((!matches!(seen, Page::Witnessed | Page::Lost)).then_some(seen));
+            }
+            over.store(1, Ordering::Relaxed);
+            other
+        });
+        assert_eq!(other, None);
+        assert_eq!((notes.get(3), notes.get(4)), (Page::Lost, Page::Absent));
     }
 }
