@@ -34,6 +34,7 @@ pub(crate) struct Block {
     pub(crate) wakes: Wakes,
     /// 1: data was marked here, and not only free memory. What is kept in doubt is data.
     data: AtomicU32,
+    claimers: Claimers,
     pub(crate) marked: PageSet,
     pub(crate) offered: PageSet,
     pub(crate) settled: PageSet,
@@ -55,6 +56,7 @@ impl Block {
             state: State::new_free(),
             wakes: Wakes::new(),
             data: AtomicU32::new(0),
+            claimers: Claimers(AtomicU32::new(0)),
             marked: PageSet::new(),
             offered: PageSet::new(),
             settled: PageSet::new(),
@@ -79,6 +81,9 @@ impl Block {
 
     /// Holds the block, after waiting for the piece at hand of an offer or release.
     pub(crate) fn hold(&self) -> Held<'_> {
+        if self.claimers.are_there() {
+            self.claimers.let_go_first();
+        }
         while !self.state.begin_hold() {
             self.wakes.wait(&self.state);
         }
@@ -88,13 +93,31 @@ impl Block {
     /// Claims the block for the calling thread alone, after waiting for those who hold it.
     pub(crate) fn claim(&self) -> Claimed<'_> {
         let mut yields = 0;
-        loop {
+        let mut is_counted = false;
+        let before = loop {
             match self.state.begin_change() {
-                BeginRelease::Claimed(before) => return Claimed { block: self, before },
-                BeginRelease::Pinned | BeginRelease::Empty => give_way(&mut yields),
+                BeginRelease::Claimed(before) => break before,
+                BeginRelease::Pinned | BeginRelease::Empty => {
+                    if !is_counted {
+                        is_counted = true;
+                        self.claimers.come();
+                    }
+                    give_way(&mut yields);
+                }
                 BeginRelease::Busy => self.wakes.wait(&self.state),
             }
+        };
+        if is_counted {
+            self.claimers.go();
         }
+        Claimed { block: self, before }
+    }
+
+    /// In a child: whoever held the block, had claimed it or waited for that is a thread of the parent.
+    #[cfg(not(loom))]
+    pub(crate) fn free_in_child(&self) {
+        self.claimers.forget();
+        self.state.free_block_in_child();
     }
 
     /// Is all that is marked here free memory? For who has looked at the state before.
@@ -151,11 +174,61 @@ impl Block {
     }
 }
 
+/// How many threads want to claim a block, and wait for those who hold it.
+///
+/// A claim takes a moment at which nobody holds the block, and where many come and go there may be none. So whoever comes lets claimers
+/// go first. Relaxed everywhere: a courtesy, on which nothing else relies. (Models try every order without it.)
+#[derive(Debug)]
+#[repr(transparent)]
+struct Claimers(AtomicU32);
+
+impl Claimers {
+    #[inline]
+    fn are_there(&self) -> bool {
+        !cfg!(loom) && self.0.load(Ordering::Relaxed) != 0 // Relaxed: see the type.
+    }
+
+    /// Waits for them a little: some milliseconds in all, so that holders who are not running get a processor meanwhile, and let go. Not
+    /// for ever, since this may be a signal handler of a thread that holds the block.
+    #[cold]
+    fn let_go_first(&self) {
+        let mut yields = 0;
+        for _ in 0..2 * YIELDS_MAX {
+            if !self.are_there() {
+                return;
+            }
+            give_way(&mut yields);
+        }
+    }
+
+    fn come(&self) {
+        if !cfg!(loom) {
+            self.0.fetch_add(1, Ordering::Relaxed); // Relaxed: see the type.
+        }
+    }
+
+    fn go(&self) {
+        if !cfg!(loom) {
+            // It may have been forgotten, in a child that was forked by a signal handler.
+            // Relaxed: see the type.
+            let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| count.checked_sub(1));
+        }
+    }
+
+    #[cfg(not(loom))]
+    fn forget(&self) {
+        self.0.store(0, Ordering::Relaxed); // Relaxed: see the type.
+    }
+}
+
+/// So often a thread yields before it sleeps.
+const YIELDS_MAX: u32 = 100;
+
 /// Lets another thread run. One that holds a block does so for some nanoseconds, unless it is preempted, perhaps by this very
 /// thread, if that has a higher priority.
 fn give_way(yields: &mut u32) {
     #[cfg(not(loom))]
-    if *yields > 100 {
+    if *yields > YIELDS_MAX {
         thread::sleep(std::time::Duration::from_micros(50));
         return;
     }

@@ -308,7 +308,7 @@ impl Marks {
     /// is done, and cleared after it is undone, so what they leave is true: a page that is called offered may be so, and one
     /// that is not called offered is not.
     fn recover_in_child(&self) {
-        self.map.each_touched(|place| place.block().state.free_block_in_child());
+        self.map.each_touched(|place| place.block().free_in_child());
         self.gate.reset_in_child();
     }
 }

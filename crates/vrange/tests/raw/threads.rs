@@ -4,9 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use vrange::raw;
-use vrange_testing::{StopAtEnd, scale};
+use vrange_os::PAGE_BYTES;
+use vrange_testing::{StopAtEnd, in_child, scale};
 
-use crate::support::Mapping;
+use crate::support::{BLOCK, Mapping};
 
 const THREADS: usize = 4;
 const PAGES: usize = 2200;
@@ -69,4 +70,36 @@ fn work(memory: &Mapping, thread: usize, time: Duration) -> usize {
         round += 1;
     }
     lost_pages
+}
+
+/// Marks of memory that is not adopted take long, so that on a busy machine somebody is in the middle of one at any time.
+#[test]
+fn c11_a_range_is_forgotten_beside_threads_that_never_rest() {
+    in_child(|| {
+        // SAFETY: ends this process if it hangs.
+        unsafe { libc::alarm(60) };
+        let memory = Mapping::new(3 * BLOCK);
+        let first = memory.first_block();
+        memory.fill(first..first + BLOCK, 1);
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let _stop = StopAtEnd(&over);
+            for thread in 0..2 * THREADS {
+                let (memory, over) = (&memory, &over);
+                scope.spawn(move || {
+                    let pages = first + thread * 100..first + (thread + 1) * 100;
+                    // Relaxed: it only ends the loop.
+                    while !over.load(Ordering::Relaxed) {
+                        memory.mark(pages.clone());
+                        assert_eq!(memory.unmark(pages.clone()), []);
+                    }
+                });
+            }
+            std::thread::sleep(Duration::from_millis(20));
+            for page in first + 900..first + 950 {
+                raw::forget(memory.at_page(page), PAGE_BYTES).expect("to be forgotten");
+            }
+        });
+        memory.assert_filled(first..first + BLOCK, 1);
+    });
 }
