@@ -60,11 +60,17 @@ impl Reader {
         sharing: bool,
         visit: &mut dyn FnMut(Range<usize>, Residency),
     ) -> Result<(), OsError> {
-        match self.read_open(span, sharing, visit) {
-            // A program may close descriptors that it does not know (closefrom(3)). Nothing was visited.
+        let mut is_visited = false;
+        let read = self.read_open(span, sharing, &mut |pages, residency| {
+            is_visited = true;
+            visit(pages, residency);
+        });
+        match read {
+            // A program may close descriptors that it does not know (closefrom(3)).
             Err(error) if matches!(error.errno(), Errno::BADF | Errno::NOTTY | Errno::STALE) => {
                 self.pagemap.forget();
-                self.read_open(span, sharing, visit)
+                // Whoever was told of some pages is not told of them again.
+                if is_visited { read } else { self.read_open(span, sharing, visit) }
             }
             read => read,
         }
@@ -290,6 +296,35 @@ mod tests {
         let mut found = Vec::new();
         reader.read(reservation.span(), false, &mut |pages, _| found.extend(pages)).expect("the page table");
         assert_eq!(found, (0..pages).step_by(2).collect::<Vec<_>>());
+        // SAFETY: nobody uses it any more.
+        unsafe { mapping::unmap(&reservation) };
+    }
+
+    /// A program that closes what it does not know does so at any moment, also between two calls of one look.
+    #[test]
+    fn a_descriptor_that_is_closed_in_the_middle_of_a_look_has_no_page_told_twice() {
+        let pages = REGIONS * 5;
+        let reservation = mapping::reserve(pages, Placement::SmallPages, false).expect("address space");
+        for page in (0..pages).step_by(2) {
+            // SAFETY: inside a reservation that only this test knows.
+            unsafe { reservation.base().wrapping_add(page * PAGE_BYTES).write(1) };
+        }
+        let reader = Reader::new();
+        for sharing in [false, true] {
+            let descriptor = reader.pagemap().expect("the page table").0.as_raw_fd();
+            let mut found = Vec::new();
+            let looked = reader.read(reservation.span(), sharing, &mut |run, _| {
+                if found.is_empty() {
+                    // SAFETY: the reader's own, which it will not find open.
+                    assert_eq!(unsafe { libc::close(descriptor) }, 0);
+                }
+                found.extend(run);
+            });
+            assert!(found.is_sorted_by(|one, next| one < next), "pages are told twice");
+            assert!(looked.is_err(), "a look was cut short");
+            let again = reader.read(reservation.span(), sharing, &mut |_, _| {});
+            again.expect("the next look opens another");
+        }
         // SAFETY: nobody uses it any more.
         unsafe { mapping::unmap(&reservation) };
     }
