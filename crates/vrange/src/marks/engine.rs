@@ -66,7 +66,7 @@ pub enum Mark {
 }
 
 impl Marks {
-    const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self {
             map: AddressMap::new(),
             gate: Gate::new(),

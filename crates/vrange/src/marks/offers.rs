@@ -160,7 +160,7 @@ impl Marks {
         if block.state.begin_release_of(seen).is_none() {
             return Released::Interrupted;
         }
-        let all = block.marked.all().and(&place.adopted());
+        let all = unsettled(&place);
         // What is offered goes first: the others may have been marked just now.
         let offered = all.and(&block.offered.all());
         let wanted = if offered.is_empty() { all } else { offered };
@@ -389,5 +389,43 @@ impl Offer<'_> {
             }
         }
         block.offered.remove(run);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vrange_os::linux::Linux;
+    use vrange_os::{PAGE_BYTES, Placement};
+
+    use super::*;
+    use crate::marks::Kind;
+    use crate::marks::address_map::BLOCK_BYTES;
+
+    /// A child that is forked while a page becomes settled has it offered, too.
+    #[test]
+    fn what_is_settled_does_not_hide_what_is_not() {
+        static MARKS: Marks = Marks::new();
+        let system = Linux::get().expect("this kernel");
+        let reservation =
+            system.reserve(2 * BLOCK_PAGES, Placement::SmallPages, false).expect("address space");
+        let start = reservation.base().addr().next_multiple_of(BLOCK_BYTES);
+        let span = Span::new(start, 10);
+        MARKS.adopt(span, system);
+        for page in 0..10 {
+            let byte = reservation.base().with_addr(start + page * PAGE_BYTES);
+            // SAFETY: inside the reservation, which only this test knows.
+            unsafe { byte.write(1) };
+        }
+        MARKS
+            .mark(span, Kind::Data, Inner::now(), &mut false, |_, _| unreachable!("adopted"))
+            .expect("a mark");
+        let place = MARKS.map.get(start / BLOCK_BYTES).expect("a leaf");
+        place.block().settled.insert(0..1);
+        place.block().offered.insert(0..1);
+        let seen = place.block().state.look();
+        let released = MARKS.release(system, place.number, seen, usize::MAX);
+        assert_eq!(released, Released::Pages(9));
+        // SAFETY: nobody uses it any more.
+        unsafe { system.unmap(reservation) };
     }
 }
