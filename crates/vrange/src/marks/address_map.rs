@@ -28,7 +28,7 @@ const BITS: usize = u64::BITS as usize;
 #[derive(Debug)]
 #[repr(C)]
 struct Leaf {
-    /// The leaf made before this one.
+    /// The leaf that was put into the list before this one.
     older: AtomicPtr<Leaf>,
     /// Which of all leaves this is.
     index: AtomicU64,
@@ -209,24 +209,25 @@ impl AddressMap {
         let pages = Span::pages_for(size_of::<Leaf>());
         let reservation = system.reserve(pages, Placement::SmallPages, false).ok()?;
         let made = reservation.base().cast::<Leaf>();
-        // SAFETY: as large as a leaf, aligned to a page, zeros, which is a valid leaf; nobody else knows it yet.
+        // SAFETY: as large as a leaf, aligned to a page, zeros, which is a valid leaf; it is never unmapped.
         let leaf = unsafe { &*made };
         leaf.index.store(index as u64, Ordering::Relaxed); // Relaxed: published below.
-        // Release pairs with the Acquire in `leaf`; Acquire with the Release of whoever was faster.
-        if place.compare_exchange(std::ptr::null_mut(), made, Ordering::AcqRel, Ordering::Acquire).is_err() {
-            // SAFETY: nobody has seen it.
-            unsafe { system.unmap(reservation) };
-            return self.leaf(index);
-        }
+        // In the list first: a child that is forked in between marks in no leaf that its reclaimer never looks at.
         // Relaxed: the exchange below publishes it.
         let mut older = self.newest.load(Ordering::Relaxed);
         loop {
             leaf.older.store(older, Ordering::Relaxed); // Relaxed: as above.
-            // Release pairs with the Acquire in `each_used`; Relaxed on failure: tried again.
+            // Release pairs with the Acquire in `each_leaf`; Relaxed on failure: tried again.
             match self.newest.compare_exchange(older, made, Ordering::Release, Ordering::Relaxed) {
-                Ok(_) => return Some(leaf),
+                Ok(_) => break,
                 Err(now) => older = now,
             }
+        }
+        // Release pairs with the Acquire in `leaf`; Acquire with the Release of whoever was faster, whose leaf is the one to mark in. Ours
+        // stays in the list, with nothing in it.
+        match place.compare_exchange(std::ptr::null_mut(), made, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => Some(leaf),
+            Err(_) => self.leaf(index),
         }
     }
 
@@ -413,5 +414,40 @@ mod tests {
         assert!(at(5).is_adopted(2..BLOCK_PAGES) && !at(5).has_adopted(0..2));
         assert!(MAP.get(LEAF_BLOCKS * 7).is_none(), "no leaf is made by a look");
         assert!(!MAP.make_leaves(Span::new(LEAVES * LEAF_BYTES, 1), system), "beyond what is looked after");
+    }
+
+    /// A child may be forked at any moment, and has the map as it was then.
+    #[test]
+    fn a_leaf_that_can_be_marked_in_is_one_that_the_reclaimer_looks_at() {
+        static MAP: AddressMap = AddressMap::new();
+        const MADE: usize = 8000;
+        let system = vrange_os::linux::Linux::get().expect("this kernel");
+        let missed = crate::sync::thread::scope(|scope| {
+            scope.spawn(|| {
+                (0..MADE)
+                    .for_each(|index| assert!(MAP.make_leaves(Span::new(index * LEAF_BYTES, 1), system)));
+            });
+            // The newest come first.
+            let is_looked_at = |index: usize| {
+                // Acquire pairs with the Release in `make`.
+                let newest = MAP.newest.load(Ordering::Acquire);
+                // SAFETY: null, or a leaf that was published and never goes.
+                let leaves = std::iter::successors(unsafe { newest.as_ref() }, |leaf| {
+                    // Relaxed, here and below: published with the leaf.
+                    let older = leaf.older.load(Ordering::Relaxed);
+                    // SAFETY: as above.
+                    unsafe { older.as_ref() }
+                });
+                leaves.into_iter().any(|leaf| leaf.index.load(Ordering::Relaxed) == index as u64)
+            };
+            let missed = (0..MADE).filter(|index| {
+                while MAP.get(index * LEAF_BLOCKS).is_none() {
+                    std::hint::spin_loop();
+                }
+                !is_looked_at(*index)
+            });
+            missed.count()
+        });
+        assert_eq!(missed, 0);
     }
 }
