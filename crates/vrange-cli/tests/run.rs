@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use common::{are_built, run, stderr, stdout, vrange};
-use vrange_testing::skipped;
+use vrange_testing::{copy_program, skipped, write_program};
 
 fn is_built() -> bool {
     are_built(&["libvrange_preload.so"])
@@ -121,8 +121,7 @@ fn a_static_program_is_refused() {
     refused(&output, 126, "is statically linked");
     // A script that it would interpret, too.
     let script = folder.path().join("script");
-    fs::write(&script, format!("#!{}\n", program.display())).expect("a file");
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("to be made executable");
+    write_program(&script, &format!("#!{}\n", program.display()));
     let output = vrange().arg("run").arg(&script).output().expect("the command starts");
     refused(&output, 126, "is statically linked");
 }
@@ -134,7 +133,7 @@ fn a_program_with_other_rights_is_refused() {
     }
     let folder = tempfile::tempdir().expect("a directory");
     let program = folder.path().join("echo");
-    fs::copy("/bin/echo", &program).expect("a copy");
+    copy_program("/bin/echo", &program);
     if std::os::unix::fs::chown(&program, Some(65534), None).is_err() {
         return skipped("only root can give a file to another user");
     }
@@ -151,8 +150,7 @@ fn a_program_with_other_rights_is_refused() {
 fn what_is_no_program_is_refused() {
     let folder = tempfile::tempdir().expect("a directory");
     let file = folder.path().join("file");
-    fs::write(&file, "echo ran\n").expect("a file");
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("to be made executable");
+    write_program(&file, "echo ran\n");
     let output = vrange().arg("run").arg(&file).output().expect("the command starts");
     refused(&output, 126, "is not a program");
 }
@@ -186,8 +184,7 @@ fn a_program_for_another_c_library_is_refused() {
 fn a_script_that_interprets_itself_is_refused() {
     let folder = tempfile::tempdir().expect("a directory");
     let script = folder.path().join("script");
-    fs::write(&script, format!("#!{}\n", script.display())).expect("a file");
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("to be made executable");
+    write_program(&script, &format!("#!{}\n", script.display()));
     let output = vrange().arg("run").arg(&script).output().expect("the command starts");
     refused(&output, 126, "more interpreters than the kernel follows");
 }

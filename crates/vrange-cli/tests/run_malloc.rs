@@ -3,12 +3,11 @@
 mod common;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use common::{are_built, stderr, stdout, vrange, wait_until};
-use vrange_testing::{skipped, without_allocator_settings};
+use vrange_testing::{copy_program, skipped, without_allocator_settings, write_program};
 
 const PRELOAD: &str = "libvrange_preload.so";
 const MIMALLOC: &str = "libvrange_mimalloc.so";
@@ -209,8 +208,7 @@ fn a_program_with_tcmalloc_keeps_it_and_so_does_its_script() {
     let workshop = Workshop::new();
     let Some(program) = workshop.compile("say", SAY, &["-l:libtcmalloc_minimal.so.4"]) else { return };
     let script = workshop.path("script");
-    fs::write(&script, format!("#!{}\n", program.display())).expect("a file");
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("to be made executable");
+    write_program(&script, &format!("#!{}\n", program.display()));
     for start in [&program, &script] {
         for options in [&[][..], &["--malloc", "tcmalloc"]] {
             let output = vrange_run(options).arg(start).output().expect("the command starts");
@@ -387,7 +385,7 @@ fn a_file_that_is_only_called_jemalloc_is_not_taken_for_it() {
 fn a_command_without_its_libraries_says_which_is_missing() {
     let folder = tempfile::tempdir().expect("a directory");
     let command = folder.path().join("vrange");
-    fs::copy(env!("CARGO_BIN_EXE_vrange"), &command).expect("a copy");
+    copy_program(env!("CARGO_BIN_EXE_vrange"), &command);
     for (malloc, library, package) in [
         ("auto", MIMALLOC, "vrange-mimalloc"),
         ("mimalloc", MIMALLOC, "vrange-mimalloc"),

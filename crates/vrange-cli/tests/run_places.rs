@@ -9,6 +9,7 @@ use std::process::{Command, Output};
 
 use common::{are_built, stderr, stdout};
 use tempfile::TempDir;
+use vrange_testing::copy_program;
 
 const LIBRARY: &str = "libvrange_preload.so";
 const VARIABLE: &str = "VRANGE_LIBDIR";
@@ -21,7 +22,7 @@ impl Place {
     fn make() -> Option<Self> {
         let place = Self(tempfile::tempdir().expect("a folder"));
         fs::create_dir(place.path("bin")).expect("a folder");
-        fs::copy(env!("CARGO_BIN_EXE_vrange"), place.path("bin/vrange")).expect("a copy of the command");
+        copy_program(env!("CARGO_BIN_EXE_vrange"), place.path("bin/vrange"));
         are_built(&[LIBRARY]).then_some(place)
     }
 

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Output};
 
-use vrange_testing::skipped;
+use vrange_testing::{copy_program, skipped};
 
 use crate::{common, next_figures, started};
 
@@ -21,7 +21,7 @@ fn run_as_nobody(arguments: &[&str]) -> Option<Output> {
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("a mode");
     let program = folder.path().join("vrange");
-    std::fs::copy(env!("CARGO_BIN_EXE_vrange"), &program).expect("a copy");
+    copy_program(env!("CARGO_BIN_EXE_vrange"), &program);
     let mut command = Command::new(&program);
     command.args(arguments).uid(NOBODY).gid(NOBODY).current_dir("/");
     Some(command.output().expect("the command starts"))

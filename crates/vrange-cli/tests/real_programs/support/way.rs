@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use vrange_testing::{skipped, without_allocator_settings};
+use vrange_testing::{copy_program, skipped, without_allocator_settings};
 
 /// Seconds after which freed memory goes back. Short, so that tests need not wait for it.
 const DECAY_SECONDS: &str = "1";
@@ -78,7 +78,7 @@ impl Way {
     /// Copies the command and its libraries into a folder, for a user who may not read where they were built.
     pub(crate) fn copy_command(folder: &Path) -> PathBuf {
         let vrange = folder.join("vrange");
-        fs::copy(VRANGE, &vrange).expect("a copy of the command");
+        copy_program(VRANGE, &vrange);
         for (library, path) in LIBRARIES.iter().filter_map(|library| Some((library, built(library)?))) {
             fs::copy(path, folder.join(library)).expect("a copy of a library");
         }
