@@ -104,10 +104,15 @@ impl Marks {
         absent.runs(usize::MAX).for_each(|run| block.settled.insert(run));
         // SAFETY: passed on from the caller.
         let offered = unsafe { offer(system, span) };
-        if offered.is_err_and(|error| error.errno() != Errno::NOMEM) {
-            let new = Pages::of(pages).without(&marked_before);
+        if let Err(error) = offered
+            && error.errno() != Errno::NOMEM
+        {
+            let new = Pages::of(pages.clone()).without(&marked_before);
+            // Memory is short, and the kernel was not even asked.
+            let pages = if error.errno() == Errno::AGAIN { 0..0 } else { pages };
             // SAFETY: passed on from the caller.
-            unsafe { self.take_back_refused(place, &new, &noted.there, system) };
+            let reached = unsafe { reached_by_refused(place, pages, system) }.and(&noted.there);
+            self.take_back_refused(place, &new, &reached, system);
             drop(held);
             return offered;
         }
@@ -118,29 +123,18 @@ impl Marks {
         offered
     }
 
-    /// The kernel has refused to be offered some of the pages of a held block, and may have taken others all the same. They are
+    /// The kernel has refused to be offered some of the pages of a held block, and may have taken those that it has `reached`. They are
     /// taken back, and marks end that are `new`. What is lost, or cannot be taken back, stays marked, so that an unmark tells of it.
     ///
     /// Pages that were marked before are taken back, too, and stay marked: that mark may have been one of memory that was unmapped
     /// unseen, and nobody will unmark what the program knows to be refused.
-    ///
-    /// # Safety
-    /// As for [`mark_at_once`](Self::mark_at_once).
-    unsafe fn take_back_refused(&self, place: &Place<'_>, new: &Pages, there: &Pages, system: &dyn System) {
+    fn take_back_refused(&self, place: &Place<'_>, new: &Pages, reached: &Pages, system: &dyn System) {
         let block = place.block();
         let mut lost = Pages::NONE;
         let mut note_lost = |page: usize| lost.insert(page..page + 1);
         let mut found = Found::new(&mut note_lost);
-        // What the kernel refuses by itself it has not taken before: the pages of a file, say, which are nobody's to touch.
-        let mut taken = Pages::NONE;
-        for page in there.runs(usize::MAX).flatten() {
-            // SAFETY: passed on from the caller.
-            if unsafe { offer(system, memory_of(place).span().slice(page, 1)) }.is_ok() {
-                taken.insert(page..page + 1);
-            }
-        }
         // Whatever fails here is told by `kept`.
-        let _ = take_back(place, &taken, system, &mut found);
+        let _ = take_back(place, reached, system, &mut found);
         self.counters.lost(found.lost);
         let ended = new.without(&found.kept).without(&lost);
         ended.runs(usize::MAX).for_each(|run| block.forget_marks(run));
@@ -196,6 +190,21 @@ fn is_anything_there(part: Span, system: &dyn System) -> Result<bool, OsError> {
 unsafe fn offer(system: &dyn System, span: Span) -> Result<(), OsError> {
     // SAFETY: passed on from the caller; the kernel refuses what is not private anonymous memory.
     unsafe { system.offer(&[span]) }.stopped_by.map_or(Ok(()), Err)
+}
+
+/// Which of the pages that were to be offered with one call the kernel has offered, though it refused the call: it goes from page to page,
+/// so those before the first that it refuses by itself. What lies behind is nobody's to touch: the pages of a file, say.
+///
+/// # Safety
+/// As for [`Marks::mark_at_once`].
+unsafe fn reached_by_refused(place: &Place<'_>, pages: Range<usize>, system: &dyn System) -> Pages {
+    let is_passed = |page: &usize| {
+        // SAFETY: passed on from the caller. What was offered is offered again, which changes nothing.
+        let offered = unsafe { offer(system, memory_of(place).span().slice(*page, 1)) };
+        offered.is_ok() || offered.is_err_and(|error| error.errno() == Errno::NOMEM)
+    };
+    let first = pages.start;
+    Pages::of(first..first + pages.take_while(is_passed).count())
 }
 
 struct Noted {

@@ -195,6 +195,27 @@ fn c05_a_refused_mark_takes_nothing_where_an_old_mark_was() {
     assert_eq!(new.unmark(0..16), []);
 }
 
+/// What cannot be written to cannot be taken back, so nothing may be offered that the kernel has not offered by itself.
+#[test]
+fn c05_a_refused_mark_offers_nothing_behind_what_is_refused() {
+    for protection in [MprotectFlags::empty(), MprotectFlags::READ] {
+        let memory = Mapping::new(16);
+        memory.fill(0..16, 1);
+        // SAFETY: memory of the test.
+        unsafe { rustix::mm::mlock(memory.at_page(4).cast(), PAGE_BYTES) }.expect("to be locked");
+        memory.protect(0..16, protection);
+        drain_processors();
+        // SAFETY: as above; nobody stores to it.
+        let refused = unsafe { raw::mark(memory.base(), 16 * PAGE_BYTES) };
+        assert_eq!(refused.expect_err("locked").kind(), ErrorKind::NotMarkable);
+        drain_processors();
+        memory.take(5..16);
+        memory.protect(0..16, MprotectFlags::READ | MprotectFlags::WRITE);
+        memory.assert_filled(4..16, 1);
+        assert_eq!(memory.unmark(0..16), []);
+    }
+}
+
 /// A mark of a file is refused, and nothing is done to its pages: neither copied, nor kept marked.
 #[test]
 fn c06_a_refused_mark_leaves_a_file_alone() {
