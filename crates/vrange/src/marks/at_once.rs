@@ -107,12 +107,15 @@ impl Marks {
         if let Err(error) = offered
             && error.errno() != Errno::NOMEM
         {
-            let new = Pages::of(pages.clone()).without(&marked_before);
+            let before = Before {
+                new: Pages::of(pages.clone()).without(&marked_before),
+                fresh: marked_before.without(&known),
+            };
             // Memory is short, and the kernel was not even asked.
             let pages = if error.errno() == Errno::AGAIN { 0..0 } else { pages };
             // SAFETY: passed on from the caller.
             let reached = unsafe { reached_by_refused(place, pages, system) }.and(&noted.there);
-            self.take_back_refused(place, &new, &reached, system);
+            self.take_back_refused(place, &before, &reached, system);
             drop(held);
             return offered;
         }
@@ -124,11 +127,11 @@ impl Marks {
     }
 
     /// The kernel has refused to be offered some of the pages of a held block, and may have taken those that it has `reached`. They are
-    /// taken back, and marks end that are `new`. What is lost, or cannot be taken back, stays marked, so that an unmark tells of it.
+    /// taken back, and new marks end. What is lost, or cannot be taken back, stays marked, so that an unmark tells of it.
     ///
     /// Pages that were marked before are taken back, too, and stay marked: that mark may have been one of memory that was unmapped
     /// unseen, and nobody will unmark what the program knows to be refused.
-    fn take_back_refused(&self, place: &Place<'_>, new: &Pages, reached: &Pages, system: &dyn System) {
+    fn take_back_refused(&self, place: &Place<'_>, before: &Before, reached: &Pages, system: &dyn System) {
         let block = place.block();
         let mut lost = Pages::NONE;
         let mut note_lost = |page: usize| lost.insert(page..page + 1);
@@ -136,7 +139,10 @@ impl Marks {
         // Whatever fails here is told by `kept`.
         let _ = take_back(place, reached, system, &mut found);
         self.counters.lost(found.lost);
-        let ended = new.without(&found.kept).without(&lost);
+        let is_back = |pages: &Pages| pages.without(&found.kept).without(&lost);
+        // What was only marked before is no more than that again, for the reclaimer to offer.
+        is_back(&before.fresh).runs(usize::MAX).for_each(|run| block.offered.remove(run));
+        let ended = is_back(&before.new);
         ended.runs(usize::MAX).for_each(|run| block.forget_marks(run));
         for page in lost.runs(usize::MAX).flatten() {
             block.notes().set_beside_others(page, Page::Lost);
@@ -205,6 +211,14 @@ unsafe fn reached_by_refused(place: &Place<'_>, pages: Range<usize>, system: &dy
     };
     let first = pages.start;
     Pages::of(first..first + pages.take_while(is_passed).count())
+}
+
+/// What pages were before a mark.
+struct Before {
+    /// Not marked.
+    new: Pages,
+    /// Marked and nothing else, as only those are that are adopted.
+    fresh: Pages,
 }
 
 struct Noted {

@@ -115,3 +115,27 @@ fn c12_what_was_dropped_is_not_lost_once_more() {
         assert_eq!((stats.released.pages(), stats.lost.pages()), (50, 0));
     });
 }
+
+/// What was marked before stays marked, and can still be had.
+#[test]
+fn c13_after_a_refused_mark_earlier_marks_are_offered_as_before() {
+    let memory = Mapping::new(3 * BLOCK);
+    let first = memory.first_block();
+    let (before, behind) = (first..first + 50, first + 90..first + 100);
+    for adopted in [before.clone(), behind.clone()] {
+        adopt(&memory, adopted);
+    }
+    memory.fill(first..first + 100, 1);
+    memory.mark(before.clone());
+    memory.mark(behind.clone());
+    // SAFETY: memory of the test.
+    unsafe { mlock(memory.at_page(first + 80).cast(), PAGE_BYTES) }.expect("to be locked");
+    // SAFETY: as above; not used until it is unmarked.
+    let refused = unsafe { raw::mark(memory.at_page(first), 100 * PAGE_BYTES) };
+    assert_eq!(refused.expect_err("locked").kind(), ErrorKind::NotMarkable);
+    memory.offer();
+    memory.take(before.clone());
+    memory.take(behind.clone());
+    let lost = memory.unmark(first..first + 100);
+    assert_eq!(lost, before.chain(behind).collect::<Vec<_>>());
+}
