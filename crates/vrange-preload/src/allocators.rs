@@ -49,9 +49,12 @@ pub fn start(settings: &Settings, hook: bool) {
 pub(crate) fn enter_child() {
     report::reset();
     // Relaxed: see `start`.
-    if HOOKED.load(Ordering::Relaxed) {
-        let _ = raw::prepare();
-    }
+    let _ = if HOOKED.load(Ordering::Relaxed) {
+        raw::prepare()
+    } else {
+        // mimalloc's child has no reclaimer before it needs one, which may be never, and no page goes as long as a process has it.
+        raw::drop_free_memory()
+    };
 }
 
 fn hook_jemalloc() -> bool {

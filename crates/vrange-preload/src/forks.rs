@@ -1,6 +1,7 @@
 //! The calls by which a program forks. A child has no reclaimer until it is started there, which takes an allocation: for tcmalloc and
 //! jemalloc it cannot be done by the hook that first needs it, inside the allocator, nor by a handler of `pthread_atfork(3)`, which may run before the
-//! allocator's own. When these calls return in the child, all handlers have run.
+//! allocator's own. When these calls return in the child, all handlers have run. A child on mimalloc has one when it first needs it; until then it has no
+//! use for what was marked in its parent, which is dropped.
 //!
 //! `vfork`, `posix_spawn` and what is built on them end in another program, which begins anew. A child by a raw `clone` has no reclaimer:
 //! free memory is given back there in the allocator's own way.

@@ -451,6 +451,18 @@ pub unsafe fn unmark_dropped(start: *mut u8, bytes: usize) -> Result<usize, Erro
     Ok(empty_pages)
 }
 
+/// Drops all free memory ([`try_mark`]) that is marked, and ends its marks: for a child made by `fork` that is not to have a reclaimer before
+/// it needs one, and has all that was marked in its parent. What is locked stays. Starts and allocates nothing.
+///
+/// Cost: a look at the page table, and what `madvise(MADV_DONTNEED)` costs. (A child that becomes another program would pay the latter then.)
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`].
+pub fn drop_free_memory() -> Result<(), Error> {
+    MARKS.drop_free_memory(need_system()?);
+    Ok(())
+}
+
 /// Is memory short, in a cgroup that this process is in or on the machine; or would it be if all free memory were taken back that is
 /// [offered](Mark::Offered); or was that so within the last ten seconds? As the reclaimer has read it: a load, and a look at the clock.
 /// While nothing is marked that is in memory nobody reads, and nothing is known.

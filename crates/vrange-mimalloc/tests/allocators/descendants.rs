@@ -34,6 +34,16 @@ fn c09_a_fork_that_nobody_is_told_of() {
     }
 }
 
+/// It never allocates, as a worker may that has all it needs.
+#[test]
+fn a_child_gives_back_what_its_parent_had_freed() {
+    for allocator in Allocator::each() {
+        let mut command = allocator.run("forks", &["idle", "-"]);
+        command.env("VRANGE_DECAY", "0.5");
+        run(command).said("given back").marked();
+    }
+}
+
 #[test]
 fn a_daemon_gives_back_what_is_free() {
     for allocator in Allocator::each() {

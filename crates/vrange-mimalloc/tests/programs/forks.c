@@ -5,6 +5,7 @@
  *                         from their parent
  * forks soon ROUNDS       children fork soon after they are there
  * forks raw ROUNDS        forks by the system call, of which no library is told
+ * forks idle -            frees memory, and forks; the child is idle until that is gone
  * forks daemon THREAD     goes on in the background, frees memory, and is idle until it is gone; there is a thread of this name
  */
 #include "check.h"
@@ -165,6 +166,26 @@ static void raw(size_t rounds)
 	puts("all data stays");
 }
 
+/* Parent and child have the same pages, which go when neither has them. */
+static void idle(void)
+{
+	struct blocks blocks;
+	double before = resident_mib();
+	take(&blocks);
+	give(&blocks);
+	pid_t child = fork();
+	CHECK(child >= 0);
+	if (child == 0) {
+		await_below(before + (double)(BLOCKS * BYTES) / MIB / 4);
+		_exit(0);
+	}
+	int status;
+	CHECK(waitpid(child, &status, 0) == child);
+	if (status != 0)
+		FAIL("the child fails: %x\n", status);
+	puts("given back");
+}
+
 static int has_thread(const char *name)
 {
 	DIR *tasks = opendir("/proc/self/task");
@@ -205,6 +226,8 @@ int main(int argc, char **argv)
 	CHECK(argc == 3);
 	if (!strcmp(argv[1], "daemon"))
 		go_on(argv[2]);
+	else if (!strcmp(argv[1], "idle"))
+		idle();
 	else if (!strcmp(argv[1], "soon"))
 		soon(number(argv[2]));
 	else if (!strcmp(argv[1], "raw"))

@@ -114,7 +114,30 @@ impl Marks {
         pages_dropped
     }
 
-    /// Drops a run of marked pages in a block that is held, and counts them. Returns whether the kernel did.
+    /// Drops all free memory that is marked, and ends its marks. What the kernel refuses to drop stays marked. Waits for whoever holds a block.
+    pub(crate) fn drop_free_memory(&self, system: &dyn System) {
+        self.enter();
+        self.map.each_used(|place| {
+            let _claimed = place.claim();
+            let block = place.block();
+            if !block.is_free_memory() {
+                return;
+            }
+            let marked = block.marked.all().and(&place.adopted());
+            for run in marked.without(&block.settled.all()).runs(usize::MAX) {
+                // SAFETY: marked free memory, which nobody uses or wants back as it is; the block is claimed, so nobody takes it meanwhile.
+                if !unsafe { self.drop_free(&place, run.clone(), system) } {
+                    return;
+                }
+                if self.policy.limit_pages().is_some() {
+                    self.policy.unmarked(run.len());
+                }
+                block.forget_marks(run);
+            }
+        });
+    }
+
+    /// Drops a run of marked pages in a block that is held or claimed, and counts them. Returns whether the kernel did.
     ///
     /// # Safety
     /// Nobody uses the pages, which are adopted, or wants their contents.

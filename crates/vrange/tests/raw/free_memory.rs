@@ -77,6 +77,30 @@ fn free_memory_that_is_left_alone_goes_and_then_nobody_wakes_up() {
 }
 
 #[test]
+fn all_free_memory_can_be_dropped_and_nothing_else_is() {
+    in_child(|| {
+        raw::set_content(Content::Free { decay: NEVER });
+        raw::prepare().expect("a reclaimer");
+        let memory = Mapping::adopted(4 * BLOCK);
+        let data = Mapping::adopted(2 * BLOCK);
+        memory.fill(0..4 * BLOCK, 1);
+        // In blocks of its own.
+        let first = data.first_block();
+        data.fill(first..first + BLOCK, 2);
+        assert!(try_mark(&memory, 10..3 * BLOCK));
+        data.mark(first..first + BLOCK);
+        assert!(raw::drop_free_memory().is_ok() && raw::drop_free_memory().is_ok());
+        assert_eq!(resident(&memory, 10..3 * BLOCK), 0);
+        memory.assert_filled(0..10, 1);
+        memory.assert_filled(3 * BLOCK..4 * BLOCK, 1);
+        // Nobody is told of what nobody wants.
+        assert_eq!(memory.unmark(0..4 * BLOCK).len(), 0);
+        assert_eq!(data.unmark(first..first + BLOCK).len(), 0);
+        data.assert_filled(first..first + BLOCK, 2);
+    });
+}
+
+#[test]
 fn control_data_that_is_kept_does_not_go() {
     in_child(|| {
         raw::prepare().expect("a reclaimer");
