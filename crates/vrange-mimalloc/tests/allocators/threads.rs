@@ -24,6 +24,16 @@ fn a_thousand_threads() {
     }
 }
 
+/// Of 16 KiB, of which libc and jemalloc leave five.
+#[test]
+fn a_thread_with_the_smallest_stack() {
+    for allocator in Allocator::each() {
+        let mut command = allocator.run("stack", &["24"]);
+        command.env("VRANGE_DECAY", "0.3");
+        run(command).said("all data stays").marked();
+    }
+}
+
 /// The reclaimer is no thread of the program's, so nobody waits for its end.
 #[test]
 fn a_process_ends_with_its_programs_last_thread() {

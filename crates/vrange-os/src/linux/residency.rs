@@ -124,8 +124,9 @@ const PAGEMAP_SCAN: u64 = 0xC060_6610;
 const PAGE_IS_PRESENT: u64 = 1 << 3;
 const PAGE_IS_SWAPPED: u64 = 1 << 4;
 const PAGE_IS_PFNZERO: u64 = 1 << 5;
-/// Regions that one call can return. More need another call.
-const REGIONS: usize = 128;
+/// Regions that one call can return. More need another call. Not many at once, nor entries below: an allocator's hooks come here on whatever
+/// stack the program has given to its thread.
+const REGIONS: usize = 32;
 
 fn scan(
     file: BorrowedFd<'_>,
@@ -189,13 +190,15 @@ const PAGEMAP_SWAPPED: u64 = 1 << 62;
 /// No other page table maps the page (Linux 4.2). Not set for the zero page.
 const PAGEMAP_EXCLUSIVE: u64 = 1 << 56;
 const ENTRY_BYTES: usize = size_of::<u64>();
+/// Entries that are read with one call.
+const ENTRIES: usize = 128;
 
 fn read(
     file: BorrowedFd<'_>,
     span: Span,
     visit: &mut dyn FnMut(Range<usize>, Residency),
 ) -> Result<(), OsError> {
-    let mut entries = [0u8; 512 * ENTRY_BYTES];
+    let mut entries = [0u8; ENTRIES * ENTRY_BYTES];
     let first = span.address() / PAGE_BYTES;
     let mut page = 0;
     while page < span.pages() {
