@@ -37,6 +37,18 @@ fn allocators_that_a_program_loads_later_give_back() {
     }
 }
 
+/// With `RTLD_DEEPBIND` a library would be given libc's `malloc` and `free` before mimalloc's. (With tcmalloc and jemalloc it is, also where they
+/// are linked and there is nothing of this project.)
+#[test]
+fn a_library_that_prefers_its_own_symbols_has_the_programs_allocator() {
+    let library = compiled("plugin.so");
+    let name = library.file_name().and_then(|name| name.to_str()).expect("a plain name");
+    for deep in ["0", "1"] {
+        run(plain("plugged", &[name, deep])).said("all blocks are freed");
+        run(Allocator::Mimalloc.run("plugged", &[name, deep])).said("all blocks are freed").marked();
+    }
+}
+
 #[test]
 fn the_users_own_wrapper_of_malloc_sees_all_calls() {
     for allocator in Allocator::each() {

@@ -147,7 +147,7 @@ pub(crate) fn compiled(name: &str) -> PathBuf {
         if name.ends_with(".so") {
             command.args(["-shared", "-fPIC"]);
         }
-        let status = command.arg("-o").arg(&path).arg(source).args(["-ldl"]).status();
+        let status = command.arg("-o").arg(&path).arg(source).args(["-ldl", "-Wl,-rpath,$ORIGIN"]).status();
         assert!(status.expect("a C compiler").success(), "{name}");
         path
     };
