@@ -47,6 +47,15 @@ fn hardly_any_address_space_is_no_reason_to_fail() {
     }
 }
 
+/// What the library itself allocates for the reclaimer's thread is no reason to end the program. (In a thread that is there, glibc ends the
+/// process if it cannot note the thread's local data, in memory that jemalloc has not got for a new thread.)
+#[test]
+fn no_address_space_is_no_reason_to_fail() {
+    for allocator in Allocator::each().filter(|allocator| *allocator != Allocator::Jemalloc) {
+        run(allocator.run("cramped", &[])).said("all data stays");
+    }
+}
+
 /// The same command where the file says how the kernel promises memory (`vm.overcommit_memory`). The kernel goes on as before. `None`, and
 /// a line that says why, where mounts of one's own are not allowed.
 fn where_overcommit_is(file: &NamedTempFile, command: &Command) -> Option<Command> {

@@ -17,13 +17,13 @@
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
-use vrange_os::Span;
 use vrange_os::clock;
 use vrange_os::descriptors;
 use vrange_os::kernel_file::Root;
 use vrange_os::linux::Linux;
 use vrange_os::process::{self, Owner};
 use vrange_os::thread::{Background, run_soon, spawn_without_signals};
+use vrange_os::{Placement, Span, System as _};
 
 use super::cycle::Cycle;
 use super::pool::{MarkedMemory, Pool};
@@ -44,6 +44,10 @@ const RETRY_TICKS: u64 = 1 << 19;
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
 /// The thread calls nothing deep.
 const STACK_BYTES: usize = 256 << 10;
+/// The stack, and what the thread allocates until it has had its first turn, are less together.
+const ROOM_BYTES: usize = 1 << 20;
+/// The latter alone is less than this.
+const FIRST_TURN_BYTES: usize = 240 << 10;
 
 struct Runtime {
     /// The process that the thread, if there is one, belongs to.
@@ -180,11 +184,31 @@ fn start() {
         return;
     }
     watch_forks();
-    let thread = thread::Builder::new().name(THREAD_NAME.to_owned()).stack_size(STACK_BYTES);
-    if spawn_without_signals(thread, run).is_err() {
+    let started = has_room() && {
+        let thread = thread::Builder::new().name(THREAD_NAME.to_owned()).stack_size(STACK_BYTES);
+        spawn_without_signals(thread, run).is_ok()
+    };
+    if !started {
         RUNTIME.not_before.store(clock::ticks() + RETRY_TICKS, Ordering::Relaxed); // Relaxed: as above.
         RUNTIME.sleeper.reset();
     }
+}
+
+/// Is there memory for the thread? Without it an allocation of the standard library's would end the process (`handle_alloc_error`), which can do
+/// without a reclaimer. (Others may take it in between; a limit that is as good as reached is found.)
+fn has_room() -> bool {
+    let Ok(system) = Linux::get() else { return false };
+    let Ok(room) = system.reserve(Span::pages_for(ROOM_BYTES), Placement::SmallPages, false) else {
+        return false;
+    };
+    // SAFETY: made just above, and nobody knows it.
+    unsafe { system.unmap(room) };
+    // An allocator that keeps so little for itself, as that of the libraries to preload does, has it when the thread asks.
+    let mut first_turn = Vec::<u8>::new();
+    let has_room = first_turn.try_reserve_exact(FIRST_TURN_BYTES).is_ok();
+    // Not to be thought away.
+    std::hint::black_box(&mut first_turn);
+    has_room
 }
 
 /// From now on forks are noticed; those before are made up for.
