@@ -19,6 +19,7 @@
 //!   decides.)
 //! * `page_commit_on_demand` is off whatever the environment says: with it, mimalloc would commit pages of its own past the callback, and
 //!   live data would stay marked.
+//! * A program that limits its address space itself (`RLIMIT_AS`) calls [`make_room`] before.
 //! * Where the kernel does not overcommit (`vm.overcommit_memory=2`), a reservation would be counted as used, so mimalloc is left as it is.
 //!
 //! The variables `VRANGE_MALLOC` (`off`: mimalloc as it is), `VRANGE_DECAY` (seconds), `VRANGE_LIMIT` (bytes) and `VRANGE_STATS` (`1`) are read
@@ -29,5 +30,5 @@ mod arena;
 mod global;
 mod reservation;
 
-pub use arena::{LARGE_BYTES, before_large_allocation, start};
+pub use arena::{LARGE_BYTES, before_large_allocation, make_room, start};
 pub use global::Mimalloc;

@@ -32,6 +32,10 @@ pub(crate) struct Reservation {
     huge: [AtomicU64; HUGE_WORDS],
     /// A bit for each step that is open. To open one twice does no harm.
     open: [AtomicU64; WORDS],
+    /// A bit for each step that somebody is about to open, or has opened. Never taken away.
+    wanted: [AtomicU64; WORDS],
+    /// A bit for each step that has been given back, or is about to be unless it is wanted.
+    gone: [AtomicU64; WORDS],
     /// A bit for each slice that is committed.
     committed: [AtomicU64; SLICE_WORDS],
 }
@@ -43,6 +47,8 @@ impl Reservation {
             bytes: AtomicUsize::new(0),
             huge: [const { AtomicU64::new(0) }; HUGE_WORDS],
             open: [const { AtomicU64::new(0) }; WORDS],
+            wanted: [const { AtomicU64::new(0) }; WORDS],
+            gone: [const { AtomicU64::new(0) }; WORDS],
             committed: [const { AtomicU64::new(0) }; SLICE_WORDS],
         }
     }
@@ -128,8 +134,12 @@ impl Reservation {
             if word.load(Ordering::Relaxed) & bit != 0 {
                 return true;
             }
-            let first: *mut u8 = std::ptr::with_exposed_provenance_mut(start + step * STEP_BYTES);
-            let length = STEP_BYTES.min(all - step * STEP_BYTES);
+            // SeqCst, both, pairs with the two in `give_up_unopened`: one of the two threads sees what the other has noted.
+            self.wanted[step / 64].fetch_or(bit, Ordering::SeqCst);
+            if self.gone[step / 64].load(Ordering::SeqCst) & bit != 0 {
+                return false;
+            }
+            let (first, length) = step_of(start, all, step);
             let access = MprotectFlags::READ | MprotectFlags::WRITE;
             // SAFETY: memory of our own, of which more becomes usable.
             let opened = unsafe { mprotect(first.cast(), length, access) }.is_ok();
@@ -138,6 +148,43 @@ impl Reservation {
             }
             opened
         })
+    }
+
+    /// Calls `forget` with each step that nobody wants so far, and gives it back. It cannot be opened any more. Returns how many bytes.
+    pub(crate) fn give_up_unopened(&self, forget: fn(*mut u8, usize)) -> u64 {
+        // Relaxed: see `make`.
+        let (start, all) = (self.start.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed));
+        let mut given_up = 0;
+        for step in 0..if start == 0 { 0 } else { all.div_ceil(STEP_BYTES) } {
+            let (gone, bit) = (&self.gone[step / 64], 1 << (step % 64));
+            // SeqCst, both: see `open`. Who comes second to give it up finds the bit, and leaves it alone.
+            if gone.fetch_or(bit, Ordering::SeqCst) & bit != 0 {
+                continue;
+            }
+            if self.wanted[step / 64].load(Ordering::SeqCst) & bit != 0 {
+                gone.fetch_and(!bit, Ordering::Relaxed); // Relaxed: whoever still finds the bit does without this step.
+                continue;
+            }
+            let (first, length) = step_of(start, all, step);
+            forget(first, length);
+            // SAFETY: a part of a mapping of our own that nobody has used, and nobody will: `open` refuses it.
+            if unsafe { munmap(first.cast(), length) }.is_ok() {
+                given_up += length as u64;
+            }
+        }
+        given_up
+    }
+
+    /// How many bytes nobody has opened, or wanted to, and are still there.
+    pub(crate) fn unopened_bytes(&self) -> u64 {
+        // Relaxed: see `make`.
+        let (start, all) = (self.start.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed));
+        let is_unopened = |step: &usize| {
+            // Relaxed: a count that orders nothing.
+            let bits = |words: &[AtomicU64; WORDS]| words[step / 64].load(Ordering::Relaxed);
+            (bits(&self.wanted) | bits(&self.gone)) >> (step % 64) & 1 == 0
+        };
+        (0..all.div_ceil(STEP_BYTES)).filter(is_unopened).map(|step| step_of(start, all, step).1 as u64).sum()
     }
 
     /// Notes that a part is committed, or is not any more. Parts of it may have been so already; returns how many bytes were not.
@@ -160,9 +207,19 @@ impl Reservation {
     }
 }
 
+/// Where a step begins, and how long it is.
+fn step_of(start: usize, all: usize, step: usize) -> (*mut u8, usize) {
+    let offset = step * STEP_BYTES;
+    (std::ptr::with_exposed_provenance_mut(start + offset), STEP_BYTES.min(all - offset))
+}
+
 /// What `ulimit -v` leaves.
 fn address_space_left() -> u64 {
-    let Some(limit) = getrlimit(Resource::As).current else { return u64::MAX };
+    getrlimit(Resource::As).current.map_or(u64::MAX, address_space_left_under)
+}
+
+/// What such a limit would leave.
+pub(crate) fn address_space_left_under(limit: u64) -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages: u64 = statm.split_whitespace().next().and_then(|size| size.parse().ok()).unwrap_or(0);
     limit.saturating_sub(pages * PAGE_BYTES as u64)
@@ -204,6 +261,22 @@ mod tests {
         let closed = format!("{:x}-{:x} ---p", start.addr() + 2 * STEP_BYTES, start.addr() + 3 * STEP_BYTES);
         assert!(maps.contains(&closed), "{closed}\n{maps}");
         reservation.give_up();
+    }
+
+    #[test]
+    fn what_is_not_open_can_be_given_up() {
+        let reservation = Reservation::new();
+        let (start, bytes) = reservation.make(4 * STEP_BYTES as u64 - 1, 1).expect("address space");
+        assert!(reservation.open(start.wrapping_add(STEP_BYTES), 8));
+        let rest = (bytes - STEP_BYTES) as u64;
+        assert_eq!(reservation.unopened_bytes(), rest);
+        assert_eq!(reservation.give_up_unopened(|_, _| ()), rest);
+        assert_eq!((reservation.unopened_bytes(), reservation.give_up_unopened(|_, _| ())), (0, 0));
+        assert!(reservation.open(start.wrapping_add(2 * STEP_BYTES - 8), 8), "the rest of what is open");
+        assert!(!reservation.open(start.wrapping_add(STEP_BYTES - 8), 16));
+        // What is left stays: others may be where the rest was.
+        assert!(!reservation.open(start.wrapping_add(bytes - 8), 8));
+        assert_eq!(Reservation::new().give_up_unopened(|_, _| ()), 0);
     }
 
     #[test]

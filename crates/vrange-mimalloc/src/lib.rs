@@ -5,6 +5,7 @@
 //! [`ld.so(8)`]: https://man7.org/linux/man-pages/man8/ld.so.8.html
 
 mod deep_binding;
+mod limits;
 mod replace;
 
 /// Runs before `main`. Whoever preloads this library wants it, unless he says otherwise.

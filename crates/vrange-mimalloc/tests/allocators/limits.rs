@@ -47,6 +47,18 @@ fn hardly_any_address_space_is_no_reason_to_fail() {
     }
 }
 
+/// What is reserved for arenas counts for such a limit.
+#[test]
+fn a_program_limits_its_address_space_itself() {
+    for allocator in Allocator::each() {
+        for call in ["setrlimit", "prlimit"] {
+            let mut command = allocator.run("self_limited", &["1500", call]);
+            command.env("VRANGE_DECAY", "0.3");
+            run(command).said("given back").marked();
+        }
+    }
+}
+
 /// What the library itself allocates for the reclaimer's thread is no reason to end the program. (In a thread that is there, glibc ends the
 /// process if it cannot note the thread's local data, in memory that jemalloc has not got for a new thread.)
 #[test]
