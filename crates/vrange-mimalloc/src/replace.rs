@@ -3,13 +3,14 @@
 //! C++'s `operator new` calls `malloc`, and so does glibc itself, through the same names. Blocks from functions that only glibc has
 //! (`__libc_malloc`) must not be freed by these, as with any allocator that replaces its.
 
+use std::sync::atomic::{AtomicPtr, Ordering};
+
 use libc::{c_int, c_void, size_t};
 
 unsafe extern "C" {
     fn mi_malloc(bytes: size_t) -> *mut c_void;
     fn mi_calloc(count: size_t, bytes: size_t) -> *mut c_void;
     fn mi_realloc(block: *mut c_void, bytes: size_t) -> *mut c_void;
-    fn mi_reallocarray(block: *mut c_void, count: size_t, bytes: size_t) -> *mut c_void;
     fn mi_free(block: *mut c_void);
     fn mi_memalign(alignment: size_t, bytes: size_t) -> *mut c_void;
     fn mi_aligned_alloc(alignment: size_t, bytes: size_t) -> *mut c_void;
@@ -87,8 +88,6 @@ macro_rules! replace {
 replace!(mi_malloc as malloc(bytes: size_t) -> *mut c_void, of bytes);
 replace!(mi_calloc as calloc(count: size_t, bytes: size_t) -> *mut c_void, of count.saturating_mul(bytes));
 replace!(mi_realloc as realloc(block: *mut c_void, bytes: size_t) -> *mut c_void, of bytes);
-replace!(mi_reallocarray as reallocarray(block: *mut c_void, count: size_t, bytes: size_t) -> *mut c_void,
-    of count.saturating_mul(bytes));
 replace!(mi_free as free(block: *mut c_void));
 replace!(mi_memalign as memalign(alignment: size_t, bytes: size_t) -> *mut c_void, of bytes);
 replace!(mi_aligned_alloc as aligned_alloc(alignment: size_t, bytes: size_t) -> *mut c_void, of bytes);
@@ -97,3 +96,26 @@ replace!(mi_posix_memalign as posix_memalign(block: *mut *mut c_void, alignment:
 replace!(mi_valloc as valloc(bytes: size_t) -> *mut c_void, of bytes);
 replace!(mi_pvalloc as pvalloc(bytes: size_t) -> *mut c_void, of bytes);
 replace!(mi_malloc_usable_size as malloc_usable_size(block: *const c_void) -> size_t);
+
+/// See `reallocarray(3)`. As with libc's it is `realloc` that does it, whoever has that: of a program with an allocator of its own, which may well have
+/// no `reallocarray`, the blocks are not mimalloc's.
+///
+/// # Safety
+/// As there.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn reallocarray(block: *mut c_void, count: size_t, bytes: size_t) -> *mut c_void {
+    /// Relaxed: it was there before the program began, and stays.
+    static REALLOC: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
+    let Some(all) = count.checked_mul(bytes) else { return std::ptr::null_mut::<c_void>().told() };
+    let mut found = REALLOC.load(Ordering::Relaxed); // Relaxed: see there.
+    if found.is_null() {
+        // SAFETY: the name ends with a zero byte.
+        found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"realloc".as_ptr()) };
+        REALLOC.store(found, Ordering::Relaxed); // Relaxed: see there.
+    }
+    // SAFETY: there is one, the one above at least, and it has this type.
+    let realloc: unsafe extern "C" fn(*mut c_void, size_t) -> *mut c_void =
+        unsafe { std::mem::transmute(found) };
+    // SAFETY: passed on from the program.
+    unsafe { realloc(block, all) }
+}

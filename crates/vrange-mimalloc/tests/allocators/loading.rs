@@ -49,6 +49,15 @@ fn a_library_that_prefers_its_own_symbols_has_the_programs_allocator() {
     }
 }
 
+/// Such a program may be started by one that runs with the library.
+#[test]
+fn a_program_with_an_allocator_of_its_own_keeps_it() {
+    run(plain("own_malloc", &[])).said("all blocks are its own");
+    for allocator in Allocator::each() {
+        run(allocator.run("own_malloc", &[])).said("all blocks are its own");
+    }
+}
+
 #[test]
 fn the_users_own_wrapper_of_malloc_sees_all_calls() {
     for allocator in Allocator::each() {
