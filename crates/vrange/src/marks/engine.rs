@@ -193,10 +193,12 @@ impl Marks {
         });
     }
 
-    /// Claims each block of `span` in which something is adopted or may be marked, and calls `change` with it.
+    /// Claims each block in which a page of `span` is adopted or marked, and calls `change` with it. Of other pages there is nothing to change,
+    /// and nobody is doing anything to them: marks go last. So a call for them does not wait for who holds the block, and may be stopped.
     pub(super) fn each_noted<'a>(&'a self, span: Span, mut change: impl FnMut(&Place<'a>, Range<usize>)) {
         self.map.each_known(span, |place, pages| {
-            if place.has_adopted(pages.clone()) || place.is_used() {
+            let has_marks = place.is_used() && place.block().marked.has_any(pages.clone());
+            if has_marks || place.has_adopted(pages.clone()) {
                 let _claimed = place.claim();
                 change(&place, pages);
             }

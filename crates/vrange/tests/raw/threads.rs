@@ -1,6 +1,7 @@
 //! Many threads mark neighbouring pages at once, beside somebody who offers and a kernel that takes.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use vrange::raw;
@@ -34,6 +35,47 @@ fn c05_neighbours_lose_nothing_to_each_other() {
             .collect();
         let lost: usize = workers.into_iter().map(|worker| worker.join().expect("a worker")).sum();
         assert!(lost > 0, "nothing was ever taken, so nothing was shown");
+    });
+}
+
+/// A program stops its threads wherever they are, to collect garbage or in a handler of a signal, and maps and unmaps memory meanwhile.
+#[test]
+fn memory_beside_that_of_a_thread_that_is_stopped() {
+    let memory = Mapping::new(2 * BLOCK);
+    let memory = &memory;
+    let page = move |number: usize| memory.base().wrapping_add(number * PAGE_BYTES);
+    let first = (BLOCK - memory.base().addr() / PAGE_BYTES % BLOCK) % BLOCK;
+    // SAFETY: private, anonymous, readable and writable; told of its end when dropped.
+    unsafe { raw::adopt(page(first), PAGE_BYTES) }.expect("to be adopted");
+    memory.write(first, 1);
+    // SAFETY: this test's own page, which nobody uses until it is unmarked.
+    unsafe { raw::mark(page(first), PAGE_BYTES) }.expect("a mark");
+    // SAFETY: as above.
+    assert_eq!(unsafe { raw::purge(page(first), PAGE_BYTES) }.expect("a purge"), PAGE_BYTES);
+    let (stopped, is_stopped) = channel();
+    let (go_on, goes_on) = channel();
+    let (done, is_done) = channel();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            // SAFETY: as above.
+            let unmarked = unsafe {
+                raw::unmark_each(page(first), PAGE_BYTES, |_| {
+                    stopped.send(()).expect("the test listens");
+                    goes_on.recv().expect("the test goes on");
+                })
+            };
+            unmarked.expect("an unmark");
+        });
+        is_stopped.recv().expect("the page is lost");
+        scope.spawn(move || {
+            raw::forget(page(first + 8), 8 * PAGE_BYTES).expect("a range");
+            // SAFETY: nobody uses these pages.
+            unsafe { raw::abandon(page(first + 8), 8 * PAGE_BYTES) }.expect("a range");
+            done.send(()).expect("the test listens");
+        });
+        let is_done = is_done.recv_timeout(Duration::from_secs(20));
+        go_on.send(()).expect("it waits");
+        assert!(is_done.is_ok(), "it waits for a thread that has nothing to do with these pages");
     });
 }
 
