@@ -11,7 +11,7 @@ use crate::{load, next};
 
 /// Is there an allocator whose hooks need a reclaimer from the beginning?
 static HOOKED: AtomicBool = AtomicBool::new(false);
-/// Where the report goes: a copy of standard error, which programs may close before they are done.
+/// Where the report goes: a copy of standard error, which programs may close before they are done. Itself, if there can be none.
 static REPORT_TO: AtomicI32 = AtomicI32::new(libc::STDERR_FILENO);
 /// What that stood for: the program may have closed it, and given the number to a file of its own.
 static REPORT_FILE: AtomicU64 = AtomicU64::new(0);
@@ -99,13 +99,14 @@ fn report_at_exit() {
     let copy = unsafe { libc::fcntl(libc::STDERR_FILENO, libc::F_DUPFD_CLOEXEC, REPORT_DESCRIPTOR_MIN) };
     if copy >= 0 {
         REPORT_TO.store(copy, Ordering::Relaxed); // Relaxed: before there are other threads.
-        REPORT_FILE.store(file_of(copy), Ordering::Relaxed); // Relaxed: as above.
     }
+    // Relaxed, both: as above.
+    REPORT_FILE.store(file_of(REPORT_TO.load(Ordering::Relaxed)), Ordering::Relaxed);
     // SAFETY: the function stays as long as the process: the library is never unloaded.
     unsafe { libc::atexit(write_report) };
 }
 
-/// What a descriptor stands for, as a number: its inode.
+/// What a descriptor stands for, as a number: its inode. 0: nothing.
 fn file_of(descriptor: c_int) -> u64 {
     let mut about = std::mem::MaybeUninit::<libc::stat>::zeroed();
     // SAFETY: has the kernel fill in the structure.
@@ -127,8 +128,8 @@ extern "C" fn write_report() {
     let name = unsafe { std::ffi::CStr::from_ptr(name) }.to_string_lossy();
     let text = format!("vrange: free memory of {name} (process {})\n{text}", std::process::id());
     let to = REPORT_TO.load(Ordering::Relaxed); // Relaxed: as above.
-    if to != libc::STDERR_FILENO && file_of(to) != REPORT_FILE.load(Ordering::Relaxed) {
-        // Relaxed: as above.
+    // Relaxed: as above.
+    if file_of(to) != REPORT_FILE.load(Ordering::Relaxed) {
         return;
     }
     // Whoever reads it may be gone.

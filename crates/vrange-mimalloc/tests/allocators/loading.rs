@@ -1,7 +1,9 @@
 //! Libraries beside the hooks: allocators that are loaded later, and what the user preloads himself.
 
+use tempfile::NamedTempFile;
+
 use crate::reentry::watched;
-use crate::support::{Allocator, Preload, compiled, plain, preload, run};
+use crate::support::{Allocator, Preload, after, compiled, plain, preload, run};
 
 /// A program on libc's allocator, or on mimalloc, that loads the other two for itself.
 ///
@@ -71,6 +73,16 @@ fn the_users_own_wrapper_of_malloc_sees_all_calls() {
             let is_behind = allocator == Allocator::Mimalloc && place == Preload::AfterHooks;
             assert_eq!(calls > 100, !is_behind, "{ran}");
         }
+    }
+}
+
+#[test]
+fn nothing_is_told_into_a_file_of_the_programs() {
+    for allocator in Allocator::each() {
+        let file = NamedTempFile::new().expect("a file");
+        let command = allocator.run("lowest", &[file.path().to_str().expect("a plain path")]);
+        run(after("exec 2>&-", &[], &command)).said("done");
+        assert_eq!(file.as_file().metadata().expect("the file").len(), 0, "{allocator}");
     }
 }
 
