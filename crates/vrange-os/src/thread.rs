@@ -3,7 +3,7 @@
 use std::io;
 use std::marker::PhantomData;
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 use std::thread::{Builder, JoinHandle};
 
 /// Starts a thread that takes no signals: those of the process go to the program's own threads.
@@ -27,6 +27,64 @@ pub fn spawn_without_signals(
     spawned
 }
 
+/// How large a stack has to be of which a thread has `bytes` for itself: libc puts the thread-local data of the program and its libraries
+/// there, which may be any amount.
+///
+/// Asks the dynamic linker, the first time; see [`prepare`].
+pub fn stack_bytes(bytes: usize) -> usize {
+    bytes.saturating_add(taken_of_stacks())
+}
+
+/// Asks the dynamic linker now, once for all later calls of [`stack_bytes`] and [`Background::begin`]: for who runs before a program can load
+/// anything.
+pub fn prepare() {
+    let _ = find_count();
+    let _ = taken_of_stacks();
+}
+
+/// What libc takes of each stack. Like [`find_count`] it keeps the answer without a lock: data that comes with a library that is loaded
+/// later has its place in it already, or is elsewhere.
+fn taken_of_stacks() -> usize {
+    /// One more than the answer; 0: it is not known.
+    static TAKEN: AtomicUsize = AtomicUsize::new(0);
+    // Relaxed, both: a number that publishes nothing but itself.
+    let known = TAKEN.load(Ordering::Relaxed);
+    if known > 0 {
+        return known - 1;
+    }
+    let taken = ask_for_taken();
+    TAKEN.store(taken + 1, Ordering::Relaxed); // Relaxed: as above.
+    taken
+}
+
+/// By the function that the standard library asks, too. With the smallest stack on top, which does no harm.
+#[cfg(target_env = "gnu")]
+fn ask_for_taken() -> usize {
+    // SAFETY: both names end with a zero; the call has no other conditions.
+    let found = unsafe {
+        libc::dlvsym(libc::RTLD_DEFAULT, c"__pthread_get_minstack".as_ptr(), c"GLIBC_PRIVATE".as_ptr())
+    };
+    let mut attributes = std::mem::MaybeUninit::<libc::pthread_attr_t>::uninit();
+    // SAFETY: has libc fill in the structure.
+    if found.is_null() || unsafe { libc::pthread_attr_init(attributes.as_mut_ptr()) } != 0 {
+        return 0;
+    }
+    // SAFETY: glibc's function of this name has had this type since it was made for the like of us (2.15).
+    let ask: unsafe extern "C" fn(*const libc::pthread_attr_t) -> usize =
+        unsafe { std::mem::transmute(found) };
+    // SAFETY: initialized above.
+    let taken = unsafe { ask(attributes.as_ptr()) };
+    // SAFETY: as above, and not used any more.
+    unsafe { libc::pthread_attr_destroy(attributes.as_mut_ptr()) };
+    taken
+}
+
+/// musl adds it by itself.
+#[cfg(not(target_env = "gnu"))]
+fn ask_for_taken() -> usize {
+    0
+}
+
 /// The calling thread is none of those whose end the process waits for, for as long as this is held.
 ///
 /// A process ends when the last thread has returned of those that libc has counted ([`pthread_exit(3)`]), so a thread that never
@@ -43,15 +101,10 @@ pub struct Background {
 }
 
 impl Background {
-    /// Asks the dynamic linker now, once for all later calls of [`begin`](Self::begin): for who runs before a program can load anything.
-    pub fn prepare() {
-        let _ = find_count();
-    }
-
     /// Takes the calling thread out of the count. Should it be the last of those that were counted, the process ends here, as it
     /// would have when the one before it returned.
     ///
-    /// Asks the dynamic linker, the first time, which may wait for a `dlopen(3)` in progress; see [`prepare`](Self::prepare).
+    /// Asks the dynamic linker, the first time, which may wait for a `dlopen(3)` in progress; see [`prepare`].
     #[must_use]
     pub fn begin() -> Self {
         let count = find_count();

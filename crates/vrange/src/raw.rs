@@ -121,7 +121,7 @@ pub fn prepare() -> Result<(), Error> {
 /// at that time.
 pub fn at_load() {
     runtime::register_fork_handlers();
-    vrange_os::thread::Background::prepare();
+    vrange_os::thread::prepare();
 }
 
 /// Promises to say so before a mapping ends: marks in it are deferred from now on, and cost nanoseconds.

@@ -34,6 +34,16 @@ fn a_thread_with_the_smallest_stack() {
     }
 }
 
+/// The reclaimer's thread has it, too.
+#[test]
+fn much_thread_local_data() {
+    for allocator in Allocator::each() {
+        let mut command = allocator.run("local_data", &[]);
+        command.env("VRANGE_DECAY", "0.3");
+        run(command).said("given back").marked();
+    }
+}
+
 /// The reclaimer is no thread of the program's, so nobody waits for its end.
 #[test]
 fn a_process_ends_with_its_programs_last_thread() {

@@ -22,7 +22,7 @@ use vrange_os::descriptors;
 use vrange_os::kernel_file::Root;
 use vrange_os::linux::Linux;
 use vrange_os::process::{self, Owner};
-use vrange_os::thread::{Background, run_soon, spawn_without_signals};
+use vrange_os::thread::{Background, run_soon, spawn_without_signals, stack_bytes};
 use vrange_os::{Placement, Span, System as _};
 
 use super::cycle::Cycle;
@@ -185,7 +185,7 @@ fn start() {
     }
     watch_forks();
     let started = has_room() && {
-        let thread = thread::Builder::new().name(THREAD_NAME.to_owned()).stack_size(STACK_BYTES);
+        let thread = thread::Builder::new().name(THREAD_NAME.to_owned()).stack_size(stack_bytes(STACK_BYTES));
         spawn_without_signals(thread, run).is_ok()
     };
     if !started {
@@ -198,7 +198,8 @@ fn start() {
 /// without a reclaimer. (Others may take it in between; a limit that is as good as reached is found.)
 fn has_room() -> bool {
     let Ok(system) = Linux::get() else { return false };
-    let Ok(room) = system.reserve(Span::pages_for(ROOM_BYTES), Placement::SmallPages, false) else {
+    let Ok(room) = system.reserve(Span::pages_for(stack_bytes(ROOM_BYTES)), Placement::SmallPages, false)
+    else {
         return false;
     };
     // SAFETY: made just above, and nobody knows it.
