@@ -44,6 +44,16 @@ fn a_child_gives_back_what_its_parent_had_freed() {
     }
 }
 
+/// A child made by `vfork` has its parent's memory, and a reclaimer of its own would end with it.
+#[test]
+fn a_parent_gives_back_where_such_a_child_was_the_first_to_allocate() {
+    for allocator in Allocator::each() {
+        let mut command = allocator.run("forks", &["vfork", "-"]);
+        command.env("VRANGE_DECAY", "0.5");
+        run(command).said("given back").marked();
+    }
+}
+
 #[test]
 fn a_daemon_gives_back_what_is_free() {
     for allocator in Allocator::each() {

@@ -6,6 +6,7 @@
  * forks soon ROUNDS       children fork soon after they are there
  * forks raw ROUNDS        forks by the system call, of which no library is told
  * forks idle -            frees memory, and forks; the child is idle until that is gone
+ * forks vfork -           has a child allocate that has its memory, and goes on to another program; then frees memory, and is idle until it is gone
  * forks daemon THREAD     goes on in the background, frees memory, and is idle until it is gone; there is a thread of this name
  */
 #include "check.h"
@@ -186,6 +187,28 @@ static void idle(void)
 	puts("given back");
 }
 
+/* The child is the first to allocate a large block. */
+static void borrow(void)
+{
+	struct blocks blocks;
+	double before = resident_mib();
+	pid_t child = vfork();
+	CHECK(child >= 0);
+	if (child == 0) {
+		void *volatile block = malloc(BYTES);
+		if (block)
+			free(block);
+		execl("/bin/true", "true", NULL);
+		_exit(1);
+	}
+	int status;
+	CHECK(waitpid(child, &status, 0) == child && status == 0);
+	take(&blocks);
+	give(&blocks);
+	await_below(before + (double)(BLOCKS * BYTES) / MIB / 4);
+	puts("given back");
+}
+
 static int has_thread(const char *name)
 {
 	DIR *tasks = opendir("/proc/self/task");
@@ -228,6 +251,8 @@ int main(int argc, char **argv)
 		go_on(argv[2]);
 	else if (!strcmp(argv[1], "idle"))
 		idle();
+	else if (!strcmp(argv[1], "vfork"))
+		borrow();
 	else if (!strcmp(argv[1], "soon"))
 		soon(number(argv[2]));
 	else if (!strcmp(argv[1], "raw"))

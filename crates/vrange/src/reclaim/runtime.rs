@@ -52,6 +52,8 @@ const FIRST_TURN_BYTES: usize = 240 << 10;
 struct Runtime {
     /// The process that the thread, if there is one, belongs to.
     owner: Owner,
+    /// Its number. A child made by `vfork` has its parent's memory, and so counts as that, but for this.
+    number: AtomicU64,
     sleeper: Sleeper,
     /// For heaps without the thread: "never started" until forks are watched for.
     driven_sleeper: Sleeper,
@@ -75,6 +77,7 @@ struct List {
 
 static RUNTIME: Runtime = Runtime {
     owner: Owner::new_unowned(),
+    number: AtomicU64::new(0),
     sleeper: Sleeper::new(),
     driven_sleeper: Sleeper::new(),
     gate: Gate::new(),
@@ -178,8 +181,10 @@ pub(crate) fn after_unmark(span: Span) {
 fn start() {
     // Relaxed, here and below: a time that orders nothing.
     let is_early = clock::ticks() < RUNTIME.not_before.load(Ordering::Relaxed);
+    // A thread of a child's, which ends with the child, would be taken for one of this process.
+    let is_borrowed = RUNTIME.number.load(Ordering::Relaxed) != u64::from(std::process::id());
     // Relaxed: whoever forks calls this itself, from a handler of the program's own; others may as well wait.
-    if is_early || RUNTIME.forking.load(Ordering::Relaxed) == 1 {
+    if is_early || is_borrowed || RUNTIME.forking.load(Ordering::Relaxed) == 1 {
         RUNTIME.sleeper.reset();
         return;
     }
@@ -384,7 +389,9 @@ fn enter_with(heap: &Inner, adopt: fn(&Slot)) {
 fn enter_process() {
     RUNTIME.owner.enter(|| {
         RUNTIME.gate.reset_in_child();
-        RUNTIME.not_before.store(0, Ordering::Relaxed); // Relaxed, here and in `reset`: the child has one thread so far.
+        // Relaxed, here and in `reset`: the child has one thread so far.
+        RUNTIME.number.store(std::process::id().into(), Ordering::Relaxed);
+        RUNTIME.not_before.store(0, Ordering::Relaxed); // Relaxed: as above.
         RUNTIME.sleeper.reset();
     });
 }
