@@ -70,6 +70,7 @@ impl Buffer {
     }
 
     /// Length in bytes, as asked for.
+    #[inline]
     pub fn len(&self) -> usize {
         self.bytes
     }
@@ -113,22 +114,28 @@ impl Buffer {
 
     #[inline]
     pub(crate) fn pin_word(&self) -> Word {
-        match self.slot().state.begin_pin() {
-            BeginPin::Pinned(word) if !word.is_shared() => word,
-            begun => self.finish_pin(begun, true).expect("a pin that may wait succeeds"),
+        match self.slot().state.pin_if_plain() {
+            Some(word) => word,
+            None => self.pin_word_anyhow(),
         }
     }
 
     #[inline]
     fn try_pin_word(&self) -> Option<Word> {
-        match self.slot().state.begin_pin() {
-            BeginPin::Pinned(word) if !word.is_shared() => Some(word),
-            begun => self.finish_pin(begun, false),
-        }
+        self.slot().state.pin_if_plain().or_else(|| self.pin_anyhow(false))
     }
 
     #[cold]
-    fn finish_pin(&self, begun: BeginPin, may_wait: bool) -> Option<Word> {
+    fn pin_word_anyhow(&self) -> Word {
+        self.pin_anyhow(true).expect("a pin that may wait succeeds")
+    }
+
+    #[cold]
+    fn pin_anyhow(&self, may_wait: bool) -> Option<Word> {
+        let begun = match self.slot().state.begin_pin() {
+            BeginPin::Pinned(word) if !word.is_shared() => return Some(word),
+            begun => begun,
+        };
         let pinned = match begun {
             BeginPin::Offered | BeginPin::Claimed => {
                 runtime::enter(&self.heap);
@@ -195,6 +202,7 @@ impl Buffer {
 
     /// Address of the first byte, for tools that look at the page table. Using it to reach the bytes without a pin is a
     /// mistake: they may vanish at any moment.
+    #[inline]
     pub fn as_ptr(&self) -> *const u8 {
         self.base.as_ptr()
     }

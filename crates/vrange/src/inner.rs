@@ -150,6 +150,7 @@ impl Inner {
     }
 
     /// The present moment, as ranges record it.
+    #[inline]
     pub(crate) fn now() -> Generation {
         Generation::from_ticks(clock::ticks())
     }

@@ -65,6 +65,7 @@ pub(crate) struct Generation(u64);
 impl Generation {
     const MASK: u64 = GENERATION >> GENERATION_SHIFT;
 
+    #[inline]
     pub(crate) const fn from_ticks(ticks: u64) -> Self {
         Self(ticks & Self::MASK)
     }
@@ -85,6 +86,7 @@ impl Generation {
 pub(crate) struct Word(u64);
 
 impl Word {
+    #[inline]
     pub(crate) const fn phase(self) -> Phase {
         match self.0 & PHASE {
             0 => Phase::Free,
@@ -98,18 +100,31 @@ impl Word {
         }
     }
 
+    /// Pinned or volatile (which has no pins), not shared, and far from the most pins that can be counted.
+    #[inline]
+    const fn is_plain(self) -> bool {
+        const PLAIN: u64 = Phase::Pinned as u64 & Phase::Volatile as u64;
+        const _: () = assert!(PLAIN | 1 == Phase::Pinned as u64 | Phase::Volatile as u64);
+        // One test for all.
+        self.0 & (PHASE & !1 | SHARED | PINS & !(PINS >> 1)) == PLAIN
+    }
+
+    #[inline]
     pub(crate) const fn pins(self) -> u64 {
         (self.0 & PINS) >> PINS_SHIFT
     }
 
+    #[inline]
     pub(crate) const fn generation(self) -> Generation {
         Generation((self.0 & GENERATION) >> GENERATION_SHIFT)
     }
 
+    #[inline]
     pub(crate) const fn has_losses(self) -> bool {
         self.0 & LOSSES != 0
     }
 
+    #[inline]
     pub(crate) const fn is_shared(self) -> bool {
         self.0 & SHARED != 0
     }
@@ -214,6 +229,7 @@ impl State {
     }
 
     /// A look that orders nothing: for scans, which act only through exchanges that check again.
+    #[inline]
     pub(crate) fn glance(&self) -> Word {
         // Relaxed: see above.
         Word(self.0.load(Ordering::Relaxed))
@@ -305,9 +321,21 @@ impl State {
         }
     }
 
-    /// The fast half of a pin: one exchange, unless the range was offered or is claimed.
+    /// The usual pin, without a branch that depends on the phase: of a range that is pinned or volatile, and that no other process
+    /// shares. `None`: it is not, or others exchange the word at the same time; [`begin_pin`](Self::begin_pin) is next.
     #[inline]
+    pub(crate) fn pin_if_plain(&self) -> Option<Word> {
+        let word = self.glance();
+        let next = Word(word.with_phase(Phase::Pinned).0 + PIN);
+        // Acquire: as in `begin_pin`.
+        (word.is_plain() && self.exchange(word, next, Ordering::Acquire).is_ok()).then_some(next)
+    }
+
+    /// The fast half of a pin: one exchange, unless the range was offered or is claimed.
     pub(crate) fn begin_pin(&self) -> BeginPin {
+        if let Some(word) = self.pin_if_plain() {
+            return BeginPin::Pinned(word);
+        }
         let mut word = self.glance();
         loop {
             let next = match word.phase() {
@@ -344,29 +372,40 @@ impl State {
 
     #[inline]
     fn drop_pin(&self, now: Option<Generation>) -> Unpin {
-        let mut word = self.glance();
+        // Usually nobody else exchanges the word at the same time.
+        self.try_drop_pin(self.glance(), now).unwrap_or_else(|word| self.drop_pin_anyhow(word, now))
+    }
+
+    #[cold]
+    fn drop_pin_anyhow(&self, mut word: Word, now: Option<Generation>) -> Unpin {
         loop {
-            debug_assert_eq!(word.phase(), Phase::Pinned, "unpinned a range that was not pinned");
-            let next = match word.pins() {
-                PINS_MAX => return Unpin::StillPinned,
-                1 => word
-                    .with_pins(0)
-                    .with_phase(Phase::Volatile)
-                    .with_generation(now.unwrap_or(word.generation())),
-                _ => Word(word.0 - PIN),
-            };
-            // Release (in SeqCst) pairs with the Acquire of the next pin, offer or release: the bytes written under
-            // this pin are seen there. SeqCst pairs with `look`: either the reclaimer that is about to sleep sees this
-            // range, or the unpinning thread sees that it sleeps.
-            match self.exchange(word, next, Ordering::SeqCst) {
-                Ok(()) if next.phase() == Phase::Volatile => {
-                    sequential_point();
-                    return Unpin::Volatile(next);
-                }
-                Ok(()) => return Unpin::StillPinned,
-                Err(now) => word = now,
+            match self.try_drop_pin(word, now) {
+                Ok(unpin) => return unpin,
+                Err(found) => word = found,
             }
         }
+    }
+
+    #[inline]
+    fn try_drop_pin(&self, word: Word, now: Option<Generation>) -> Result<Unpin, Word> {
+        debug_assert_eq!(word.phase(), Phase::Pinned, "unpinned a range that was not pinned");
+        let next = match word.pins() {
+            PINS_MAX => return Ok(Unpin::StillPinned),
+            1 => word
+                .with_pins(0)
+                .with_phase(Phase::Volatile)
+                .with_generation(now.unwrap_or(word.generation())),
+            _ => Word(word.0 - PIN),
+        };
+        // Release (in SeqCst) pairs with the Acquire of the next pin, offer or release: the bytes written under
+        // this pin are seen there. SeqCst pairs with `look`: either the reclaimer that is about to sleep sees this
+        // range, or the unpinning thread sees that it sleeps.
+        self.exchange(word, next, Ordering::SeqCst)?;
+        if next.phase() != Phase::Volatile {
+            return Ok(Unpin::StillPinned);
+        }
+        sequential_point();
+        Ok(Unpin::Volatile(next))
     }
 
     /// Claims an offered range for a rescue. False: it is not offered any more, begin again.
