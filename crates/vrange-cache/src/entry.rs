@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ pub(crate) struct Held<'a> {
 /// Who has to be told when the bytes are not used any more.
 enum Pin<'a> {
     Segment(&'a Segment),
-    Own(Arc<Large>),
+    Own(ManuallyDrop<Arc<Large>>),
 }
 
 // SAFETY: the bytes are only read, and pins may be ended by any thread.
@@ -39,7 +40,7 @@ impl<'a> Held<'a> {
     /// # Safety
     /// It is pinned, which this will end, and written.
     pub(crate) unsafe fn of_large(large: Arc<Large>) -> Self {
-        Self { address: large.address(), bytes: large.bytes(), pin: Pin::Own(large) }
+        Self { address: large.address(), bytes: large.bytes(), pin: Pin::Own(ManuallyDrop::new(large)) }
     }
 
     #[inline]
@@ -51,15 +52,26 @@ impl<'a> Held<'a> {
 }
 
 impl Drop for Held<'_> {
+    // With calls and nothing to drop after it, it becomes a part of its callers, which then need no `Held` in memory.
     #[inline]
     fn drop(&mut self) {
-        match &self.pin {
+        match &mut self.pin {
             // SAFETY: the pin is ours, and nobody borrows the bytes any more.
             Pin::Segment(segment) => unsafe { segment.unpin() },
-            // SAFETY: as above.
-            Pin::Own(large) => unsafe { large.unpin() },
+            // SAFETY: as above; and it is not used after this.
+            Pin::Own(large) => unsafe { end_own(large) },
         }
     }
+}
+
+/// # Safety
+/// The pin is the caller's, who uses neither the bytes nor `large` any more.
+#[cold]
+unsafe fn end_own(large: &mut ManuallyDrop<Arc<Large>>) {
+    // SAFETY: passed on from the caller.
+    unsafe { large.unpin() };
+    // SAFETY: as above.
+    unsafe { ManuallyDrop::drop(large) };
 }
 
 /// A value in use: dereferences to it, without a copy. As long as this lives, the value stays as it is, whatever is done to the cache, and

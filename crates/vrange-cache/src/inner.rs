@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use equivalent::Equivalent;
 use foldhash::fast::RandomState;
+use papaya::{Guard, LocalGuard};
 
 use crate::clock::Clock;
 use crate::counters::{Counters, Stats};
@@ -16,7 +17,7 @@ use crate::index::item::{Item, Location, Packed};
 use crate::index::key::{ByKey, Key, Mark, MarkState};
 use crate::index::place::Place;
 use crate::index::{Index, take_out};
-use crate::log::large::{self, ReadLarge, Unpublished};
+use crate::log::large::{self, Large, ReadLarge, Unpublished};
 use crate::log::segment::Read;
 use crate::log::{Queue, Reservation, Store};
 use crate::policy::{Evictor, Ghost, Member, Policy};
@@ -77,16 +78,85 @@ impl<K: Hash + Eq> Inner<K> {
 
     /// Looks for a value, and pins it. No lock: what others see of it is the pin (an exchange in a word of the segment that the value is
     /// in, and another when it is dropped), and the first three uses since the policy looked at the item.
+    ///
+    /// What is almost always so is here, in a straight line; each other way is a call that is given the guard, and a place for its result.
+    /// Where two ways join to drop the guard their results join in memory, and to read them back is slow right after an exchange.
     #[inline]
     pub(crate) fn find<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Held<'_>> {
         let name = ByKey { mark: self.mark(key), key };
         let guard = self.index.guard();
+        let Some(item) = self.index.get(&name, &guard) else {
+            end_search(guard);
+            return None;
+        };
+        let mut found = None;
+        match &item.location {
+            Location::Packed(packed) if !self.clock.is_past(item.deadline) => {
+                let (place, bytes) = (packed.place(), packed.bytes());
+                if !place.is_gone() {
+                    // SAFETY: the item's, and not gone.
+                    let segment = unsafe { self.store.segment_of(place) };
+                    segment.prefetch(place.offset(), bytes);
+                    if let Read::Pinned(address) = segment.pin_for(place, bytes) {
+                        packed.note_use(place);
+                        drop(guard);
+                        // SAFETY: pinned in the version that the item names, which was published by who wrote it.
+                        return Some(unsafe { Held::of_segment(segment, address, bytes) });
+                    }
+                }
+                self.find_anyhow(&name, guard, &mut found);
+            }
+            Location::Own(large) if !self.clock.is_past(item.deadline) => {
+                let large = Arc::clone(large);
+                self.find_own(large, &name, guard, &mut found);
+            }
+            _ => self.find_anyhow(&name, guard, &mut found),
+        }
+        found
+    }
+
+    /// The rest of [`find`](Self::find) for a value with a range of its own.
+    #[inline(never)]
+    fn find_own<'a, Q: Hash + Equivalent<K> + ?Sized>(
+        &'a self,
+        large: Arc<Large>,
+        name: &ByKey<'_, Q>,
+        guard: LocalGuard<'_>,
+        found: &mut Option<Held<'a>>,
+    ) {
+        match large.pin() {
+            ReadLarge::Pinned => {
+                large.note_use();
+                // SAFETY: pinned just now, and published by who wrote it.
+                *found = Some(unsafe { Held::of_large(large) });
+            }
+            ReadLarge::Lost | ReadLarge::Crowded => self.find_anyhow(name, guard, found),
+        }
+    }
+
+    /// As [`find`](Self::find), from the beginning, whatever is the matter with the item.
+    #[cold]
+    #[inline(never)]
+    fn find_anyhow<'a, Q: Hash + Equivalent<K> + ?Sized>(
+        &'a self,
+        name: &ByKey<'_, Q>,
+        guard: LocalGuard<'_>,
+        found: &mut Option<Held<'a>>,
+    ) {
+        *found = self.find_again(name, &guard);
+    }
+
+    fn find_again<Q: Hash + Equivalent<K> + ?Sized>(
+        &self,
+        name: &ByKey<'_, Q>,
+        guard: &impl Guard,
+    ) -> Option<Held<'_>> {
         let mut elsewhere: Option<(*const Item, Place)> = None;
         let was_elsewhere = |seen: Option<(*const Item, Place)>, item: *const Item, place: Place| {
             seen.is_some_and(|(seen, at)| std::ptr::eq(seen, item) && at.is_same_place(place))
         };
         loop {
-            let (found, item) = self.index.get_key_value(&name, &guard)?;
+            let (found, item) = self.index.get_key_value(name, guard)?;
             let cause = if self.clock.is_past(item.deadline) {
                 Cause::Expired
             } else {
@@ -106,8 +176,8 @@ impl<K: Hash + Eq> Inner<K> {
                             // It was taken out of the index after we had found it.
                             continue;
                         }
-                        let segment = self.store.segment(place.segment());
-                        segment.prefetch(place.offset());
+                        // SAFETY: as in `find`.
+                        let segment = unsafe { self.store.segment_of(place) };
                         match segment.pin_for(place, packed.bytes()) {
                             Read::Pinned(address) => {
                                 packed.note_use(place);
@@ -127,7 +197,7 @@ impl<K: Hash + Eq> Inner<K> {
                     }
                 }
             };
-            if take_out(&self.index, &name, item, &guard) {
+            if take_out(&self.index, name, item, guard) {
                 self.end_alone(&found.key, item, cause);
                 return None;
             }
@@ -279,7 +349,7 @@ impl<K: Hash + Eq> Inner<K> {
         Stats::take(&self.counters, self.index.len(), &self.store.heap.stats())
     }
 
-    fn with_evictor<R>(&self, work: impl FnOnce(&mut Evictor<'_, '_, K, papaya::LocalGuard<'_>>) -> R) -> R {
+    fn with_evictor<R>(&self, work: impl FnOnce(&mut Evictor<'_, '_, K, LocalGuard<'_>>) -> R) -> R {
         let guard = self.index.guard();
         let mut told = Told::new(self.listener.as_ref());
         let result = {
@@ -289,6 +359,12 @@ impl<K: Hash + Eq> Inner<K> {
         told.tell(self.listener.as_ref());
         result
     }
+}
+
+/// Apart from who calls it: see [`Inner::find`].
+#[inline(never)]
+fn end_search(guard: LocalGuard<'_>) {
+    drop(guard);
 }
 
 fn of_range(error: vrange::Error) -> Error {

@@ -47,6 +47,7 @@ impl Packed {
         Self { place: AtomicU64::new(place.bits()), bytes_and_one: NonZero::<u32>::MIN.saturating_add(bytes) }
     }
 
+    #[inline]
     pub(crate) fn bytes(&self) -> usize {
         self.bytes_and_one.get() as usize - 1
     }

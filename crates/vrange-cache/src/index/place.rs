@@ -25,6 +25,7 @@ pub(crate) const SEGMENT_BYTES_MAX: usize = (OFFSET_MASK + 1) * UNIT_BYTES;
 pub(crate) struct Version(u32);
 
 impl Version {
+    #[inline]
     pub(crate) const fn from_count(count: u32) -> Self {
         Self(count & VERSION_MASK)
     }
@@ -42,6 +43,7 @@ impl Place {
     /// The item has been taken out of the index: its bytes are nobody's any more.
     pub(crate) const GONE: Self = Self((SEGMENTS_MAX as u64) << SEGMENT_SHIFT);
 
+    #[inline]
     pub(crate) fn new(segment: usize, version: Version, offset: usize) -> Self {
         debug_assert!(
             segment < SEGMENTS_MAX && offset.is_multiple_of(UNIT_BYTES) && offset < SEGMENT_BYTES_MAX
@@ -52,40 +54,49 @@ impl Place {
         )
     }
 
+    #[inline]
     pub(crate) const fn from_bits(bits: u64) -> Self {
         Self(bits)
     }
 
+    #[inline]
     pub(crate) const fn bits(self) -> u64 {
         self.0
     }
 
+    #[inline]
     pub(crate) const fn is_gone(self) -> bool {
         self.segment() == SEGMENTS_MAX
     }
 
+    #[inline]
     pub(crate) const fn segment(self) -> usize {
         (self.0 >> SEGMENT_SHIFT) as usize
     }
 
+    #[inline]
     pub(crate) const fn version(self) -> Version {
         Version((self.0 >> VERSION_SHIFT) as u32 & VERSION_MASK)
     }
 
+    #[inline]
     pub(crate) const fn offset(self) -> usize {
         ((self.0 >> OFFSET_SHIFT) as usize & OFFSET_MASK) * UNIT_BYTES
     }
 
     /// How often the item was used, up to three times, since the policy last looked at it.
+    #[inline]
     pub(crate) const fn uses(self) -> u8 {
         self.0 as u8 & USES_MAX
     }
 
+    #[inline]
     pub(crate) fn with_uses(self, uses: u8) -> Self {
         Self(self.0 & !USES | u64::from(uses.min(USES_MAX)))
     }
 
     /// The same bytes, however often used?
+    #[inline]
     pub(crate) const fn is_same_place(self, other: Self) -> bool {
         self.0 & !USES == other.0 & !USES
     }

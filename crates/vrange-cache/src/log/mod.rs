@@ -116,6 +116,18 @@ impl Store {
         &self.segments[number]
     }
 
+    /// The segment that an item is in, or was.
+    ///
+    /// # Safety
+    /// The place was read from an item of the index that this is the store of, and is not gone.
+    #[inline]
+    pub(crate) unsafe fn segment_of(&self, place: Place) -> &Segment {
+        debug_assert!(!place.is_gone() && self.segments.get(place.segment()).is_some());
+        // SAFETY: places of items are made by `reserve`, of segments that are there, and segments stay as long as the store. The
+        // place came with the Acquire of the index or of `Packed::place`, so what was pushed before is seen.
+        unsafe { self.segments.get_unchecked(place.segment()) }
+    }
+
     pub(crate) fn segments(&self) -> usize {
         self.segments.count()
     }
