@@ -10,7 +10,7 @@ use std::time::Duration;
 use equivalent::Equivalent;
 
 use crate::builder::Builder;
-use crate::counters::Stats;
+use crate::counters::{Count, Stats};
 use crate::entry::{Entry, Fetched};
 use crate::error::{Error, ErrorKind};
 use crate::flight::Boarding;
@@ -56,22 +56,18 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Value + ?Sized> Cache<K, V> {
     /// it is taken back first (some ten microseconds).
     #[inline]
     pub fn get<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Entry<'_, V>> {
-        let found = self.find(key);
-        match &found {
-            Some(_) => self.inner.counters.hit(),
-            None => self.inner.counters.miss(),
-        }
-        found
+        self.inner.find(key, Count::Yes).map(Entry::new)
     }
 
+    /// As [`get`](Self::get), not counted as a hit or miss.
     #[inline]
     fn find<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Entry<'_, V>> {
-        self.inner.find(key).map(Entry::new)
+        self.inner.find(key, Count::No).map(Entry::new)
     }
 
     /// Is the value there? As [`get`](Self::get), not counted as a hit or miss.
     pub fn contains<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> bool {
-        self.inner.find(key).is_some()
+        self.find(key).is_some()
     }
 
     /// Puts a copy of the value in. An entry that was there under the key is replaced; who is using its value goes on doing so.

@@ -18,28 +18,57 @@ struct Counts {
     purged: AtomicU64,
 }
 
+/// Hits of one thread, on a cache line of its own, and another that the processor may fetch with it.
 #[derive(Debug, Default)]
-pub(crate) struct Counters(ThreadLocal<Counts>);
+#[repr(align(128))]
+struct Hits(AtomicU64);
+
+/// Threads whose hits need no look at thread-local memory.
+const FEW: usize = 32;
+
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    /// Usual hits of the first threads, by the number that the guards of the index have for them. No other thread has a thread's number as
+    /// long as that lives. (Of those that have ended it is given anew, smallest first, under a lock: who has it next sees the count.)
+    few: [Hits; FEW],
+    counts: ThreadLocal<Counts>,
+}
+
+/// Whether a lookup counts as a hit or miss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Count {
+    Yes,
+    No,
+}
 
 /// Only one thread at a time has the counter, so this needs no exchange.
+#[inline]
 fn count(counter: &AtomicU64) {
     // Relaxed, both: a count orders nothing.
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
 }
 
 impl Counters {
+    /// A hit by the thread to which a guard of the index gives this number, and which is the caller.
     #[inline]
-    pub(crate) fn hit(&self) {
-        count(&self.0.get_or_default().hits);
+    pub(crate) fn hit_by(&self, thread: usize) {
+        match self.few.get(thread) {
+            Some(hits) => count(&hits.0),
+            None => self.hit(),
+        }
     }
 
-    #[inline]
+    #[inline(never)]
+    pub(crate) fn hit(&self) {
+        count(&self.counts.get_or_default().hits);
+    }
+
     pub(crate) fn miss(&self) {
-        count(&self.0.get_or_default().misses);
+        count(&self.counts.get_or_default().misses);
     }
 
     pub(crate) fn ended(&self, cause: Cause) {
-        let counts = self.0.get_or_default();
+        let counts = self.counts.get_or_default();
         count(match cause {
             Cause::Evicted => &counts.evicted,
             Cause::Expired => &counts.expired,
@@ -49,8 +78,14 @@ impl Counters {
         });
     }
 
+    fn hits(&self) -> u64 {
+        // Relaxed: see `count`.
+        let few: u64 = self.few.iter().map(|hits| hits.0.load(Ordering::Relaxed)).sum();
+        few + self.sum(|counts| &counts.hits)
+    }
+
     fn sum(&self, counter: impl Fn(&Counts) -> &AtomicU64) -> u64 {
-        self.0.iter().map(|counts| counter(counts).load(Ordering::Relaxed)).sum() // Relaxed: see `count`.
+        self.counts.iter().map(|counts| counter(counts).load(Ordering::Relaxed)).sum() // Relaxed: see `count`.
     }
 }
 
@@ -83,7 +118,7 @@ pub struct Stats {
 impl Stats {
     pub(crate) fn take(counters: &Counters, entries: usize, heap: &vrange::Stats) -> Self {
         Self {
-            hits: counters.sum(|counts| &counts.hits),
+            hits: counters.hits(),
             misses: counters.sum(|counts| &counts.misses),
             evicted: counters.sum(|counts| &counts.evicted),
             expired: counters.sum(|counts| &counts.expired),
@@ -94,5 +129,20 @@ impl Stats {
             resident_bytes: heap.pinned.pages.bytes() + heap.marked.pages.bytes(),
             offered_bytes: heap.offered_now.pages.bytes() + heap.in_transit.pages.bytes(),
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hits_are_counted_whatever_the_number_of_the_thread() {
+        let counters = Counters::default();
+        for thread in [0, 1, FEW - 1, FEW, usize::MAX, 0] {
+            counters.hit_by(thread);
+        }
+        counters.hit();
+        assert_eq!(counters.hits(), 7);
     }
 }

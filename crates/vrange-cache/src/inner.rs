@@ -9,7 +9,7 @@ use foldhash::fast::RandomState;
 use papaya::{Guard, LocalGuard};
 
 use crate::clock::Clock;
-use crate::counters::{Counters, Stats};
+use crate::counters::{Count, Counters, Stats};
 use crate::entry::Held;
 use crate::error::{Error, ErrorKind};
 use crate::flight::Flights;
@@ -82,11 +82,11 @@ impl<K: Hash + Eq> Inner<K> {
     /// What is almost always so is here, in a straight line; each other way is a call that is given the guard, and a place for its result.
     /// Where two ways join to drop the guard their results join in memory, and to read them back is slow right after an exchange.
     #[inline]
-    pub(crate) fn find<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Held<'_>> {
+    pub(crate) fn find<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q, count: Count) -> Option<Held<'_>> {
         let name = ByKey { mark: self.mark(key), key };
         let guard = self.index.guard();
         let Some(item) = self.index.get(&name, &guard) else {
-            end_search(guard);
+            self.note_miss(guard, count);
             return None;
         };
         let mut found = None;
@@ -99,7 +99,11 @@ impl<K: Hash + Eq> Inner<K> {
                     segment.prefetch(place.offset(), bytes);
                     if let Read::Pinned(address) = segment.pin_for(place, bytes) {
                         packed.note_use(place);
+                        let thread = guard.thread_id();
                         drop(guard);
+                        if count == Count::Yes {
+                            self.counters.hit_by(thread);
+                        }
                         // SAFETY: pinned in the version that the item names, which was published by who wrote it.
                         return Some(unsafe { Held::of_segment(segment, address, bytes) });
                     }
@@ -112,7 +116,23 @@ impl<K: Hash + Eq> Inner<K> {
             }
             _ => self.find_anyhow(&name, guard, &mut found),
         }
+        self.note_found(found.is_some(), count);
         found
+    }
+
+    #[inline(never)]
+    fn note_miss(&self, guard: LocalGuard<'_>, count: Count) {
+        drop(guard);
+        self.note_found(false, count);
+    }
+
+    #[inline(never)]
+    fn note_found(&self, is_found: bool, count: Count) {
+        match (count, is_found) {
+            (Count::Yes, true) => self.counters.hit(),
+            (Count::Yes, false) => self.counters.miss(),
+            (Count::No, _) => {}
+        }
     }
 
     /// The rest of [`find`](Self::find) for a value with a range of its own.
@@ -359,12 +379,6 @@ impl<K: Hash + Eq> Inner<K> {
         told.tell(self.listener.as_ref());
         result
     }
-}
-
-/// Apart from who calls it: see [`Inner::find`].
-#[inline(never)]
-fn end_search(guard: LocalGuard<'_>) {
-    drop(guard);
 }
 
 fn of_range(error: vrange::Error) -> Error {
