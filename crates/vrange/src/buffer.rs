@@ -9,6 +9,7 @@ use crate::range::protocol::{Candidate, Released};
 use crate::range::slots::Slot;
 use crate::range::state::{self, BeginPin, Unpin, Word};
 use crate::reclaim::{bounds, runtime};
+use crate::sleeper::Sleeper;
 
 /// A range of bytes that the kernel may discard whenever it is not pinned.
 ///
@@ -26,6 +27,8 @@ pub struct Buffer {
     /// The first byte, copied from the slot.
     base: NonNull<u8>,
     bytes: usize,
+    /// Copied from the heap: see [`Inner::quiet`].
+    quiet: &'static Sleeper,
 }
 
 // SAFETY: the slot lies in the heap's table, which `heap` keeps alive and which is made for many threads; the bytes are
@@ -55,7 +58,15 @@ impl Buffer {
         let slot = NonNull::from(heap.table.get(index));
         // SAFETY: just taken from a reference.
         let base = unsafe { slot.as_ref() }.memory().base;
-        Self { heap, index, slot, base: NonNull::new(base).expect("memory is never at address 0"), bytes }
+        let quiet = heap.quiet();
+        Self {
+            heap,
+            index,
+            slot,
+            base: NonNull::new(base).expect("memory is never at address 0"),
+            bytes,
+            quiet,
+        }
     }
 
     #[inline]
@@ -165,7 +176,7 @@ impl Buffer {
     #[inline]
     fn after_unpin(&self, unpin: Unpin) {
         if let Unpin::Volatile(word) = unpin {
-            bounds::after_unpin(&self.heap, self.slot(), word);
+            bounds::after_unpin(self.quiet, &self.heap, self.slot(), word);
         }
     }
 

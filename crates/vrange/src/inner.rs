@@ -70,6 +70,12 @@ impl Inner {
         }
     }
 
+    /// Awake while an unpin has nothing else to do: the reclaimer's, or where there are bounds to keep, one that never is.
+    pub(crate) fn quiet(&self) -> &'static Sleeper {
+        static NEVER: Sleeper = Sleeper::new();
+        if self.has_bounds { &NEVER } else { self.sleeper }
+    }
+
     pub(crate) fn protocol(&self) -> Protocol<'_> {
         Protocol { system: self.system, counters: &self.counters, gate: &self.gate }
     }

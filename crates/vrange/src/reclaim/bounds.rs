@@ -8,12 +8,13 @@ use crate::range::protocol::Candidate;
 use crate::range::sharing;
 use crate::range::slots::Slot;
 use crate::range::state::Word;
+use crate::sleeper::Sleeper;
 use crate::sync::Ordering;
 
-/// What an unpin has to do beyond its exchange; almost always nothing.
+/// What an unpin has to do beyond its exchange; almost always nothing. `quiet`: the heap's, which is looked at first.
 #[inline]
-pub(crate) fn after_unpin(heap: &Inner, slot: &Slot, word: Word) {
-    if heap.has_bounds || word.is_shared() || !heap.sleeper.is_awake() {
+pub(crate) fn after_unpin(quiet: &Sleeper, heap: &Inner, slot: &Slot, word: Word) {
+    if word.is_shared() || !quiet.is_awake() {
         after_unpin_slowly(heap, slot, word);
     }
 }
