@@ -79,8 +79,8 @@ impl<K: Hash + Eq> Inner<K> {
     /// Looks for a value, and pins it. No lock: what others see of it is the pin (an exchange in a word of the segment that the value is
     /// in, and another when it is dropped), and the first three uses since the policy looked at the item.
     ///
-    /// What is almost always so is here, in a straight line; each other way is a call that is given the guard, and a place for its result.
-    /// Where two ways join to drop the guard their results join in memory, and to read them back is slow right after an exchange.
+    /// What is almost always so is here, in a straight line; each other way is a call that is given the guard, and a place for its result:
+    /// where ways join to drop the guard or to return, a hit takes longer.
     #[inline]
     pub(crate) fn find<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q, count: Count) -> Option<Held<'_>> {
         let name = ByKey { mark: self.mark(key), key };
@@ -97,7 +97,7 @@ impl<K: Hash + Eq> Inner<K> {
                     // SAFETY: the item's, and not gone.
                     let segment = unsafe { self.store.segment_of(place) };
                     segment.prefetch(place.offset(), bytes);
-                    if let Read::Pinned(address) = segment.pin_for(place, bytes) {
+                    if let Read::Pinned = segment.pin_for(place, bytes) {
                         packed.note_use(place);
                         let thread = guard.thread_id();
                         drop(guard);
@@ -105,7 +105,7 @@ impl<K: Hash + Eq> Inner<K> {
                             self.counters.hit_by(thread);
                         }
                         // SAFETY: pinned in the version that the item names, which was published by who wrote it.
-                        return Some(unsafe { Held::of_segment(segment, address, bytes) });
+                        return Some(unsafe { Held::of_segment(segment, place.offset(), bytes) });
                     }
                 }
                 self.find_anyhow(&name, guard, &mut found);
@@ -199,10 +199,12 @@ impl<K: Hash + Eq> Inner<K> {
                         // SAFETY: as in `find`.
                         let segment = unsafe { self.store.segment_of(place) };
                         match segment.pin_for(place, packed.bytes()) {
-                            Read::Pinned(address) => {
+                            Read::Pinned => {
                                 packed.note_use(place);
                                 // SAFETY: pinned in the version that the item names, which was published by who wrote it.
-                                return Some(unsafe { Held::of_segment(segment, address, packed.bytes()) });
+                                return Some(unsafe {
+                                    Held::of_segment(segment, place.offset(), packed.bytes())
+                                });
                             }
                             Read::Crowded => return None,
                             Read::Lost if packed.place().is_same_place(place) => Cause::Purged,
@@ -266,7 +268,7 @@ impl<K: Hash + Eq> Inner<K> {
             fill(target)?;
             reservation.segment.pin_again();
             // SAFETY: pinned just now; written, and published below.
-            let held = unsafe { Held::of_segment(reservation.segment, address, bytes) };
+            let held = unsafe { Held::of_segment(reservation.segment, reservation.place.offset(), bytes) };
             let packed_bytes = u32::try_from(bytes).expect("less than a segment");
             let location = Location::Packed(Packed::new(reservation.place, packed_bytes));
             self.publish(key, mark, location, time_to_live, || reservation.keep());

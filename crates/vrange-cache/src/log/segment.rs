@@ -34,8 +34,8 @@ pub(crate) struct Segment {
 #[must_use]
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Read {
-    /// The value begins here, and the segment is pinned.
-    Pinned(NonNull<u8>),
+    /// The value is here, and the segment is pinned.
+    Pinned,
     /// It is not here any more. The segment is not pinned.
     Elsewhere,
     /// The kernel has taken a page of it. The segment is not pinned.
@@ -69,7 +69,7 @@ impl Segment {
         let is_here = self.turn.version() == place.version();
         // The last two are one test, without a branch between them.
         if is_here && (pin.pins < PINS_MANY) & !pin.has_losses {
-            return Read::Pinned(self.address(place.offset()));
+            return Read::Pinned;
         }
         self.judge(pin, place, bytes)
     }
@@ -84,7 +84,7 @@ impl Segment {
         } else if pin.has_losses && self.buffer.has_lost(place.offset()..place.offset() + bytes) {
             Read::Lost
         } else {
-            return Read::Pinned(self.address(place.offset()));
+            return Read::Pinned;
         };
         // SAFETY: the caller has pinned, and gets nothing to reach the bytes by.
         unsafe { self.unpin() };

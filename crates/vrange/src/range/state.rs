@@ -327,7 +327,7 @@ impl State {
     pub(crate) fn pin_if_plain(&self) -> Option<Word> {
         let word = self.glance();
         let next = Word(word.with_phase(Phase::Pinned).0 + PIN);
-        // Acquire: as in `begin_pin`.
+        // Acquire pairs with the Release in `unpin`, `end_rescue` and `end_release`, as in `begin_pin`.
         (word.is_plain() && self.exchange(word, next, Ordering::Acquire).is_ok()).then_some(next)
     }
 
