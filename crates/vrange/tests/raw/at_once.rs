@@ -161,10 +161,8 @@ fn c06_a_refused_mark_leaves_earlier_marks_alone() {
     memory.fill(0..16, 1);
     memory.mark_and_drain(0..4);
     memory.take(0..2);
-    let (start, bytes) = (memory.at_page(10), PAGE_BYTES);
-    // SAFETY: memory of the test.
-    unsafe { rustix::mm::mlock(start.cast(), bytes) }.expect("to be locked");
-    // SAFETY: as above; not used until it is unmarked.
+    memory.lock(10..11);
+    // SAFETY: not used until it is unmarked.
     let refused = unsafe { raw::mark(memory.base(), 16 * PAGE_BYTES) };
     assert_eq!(refused.expect_err("locked").kind(), ErrorKind::NotMarkable);
     let take_others = || [4..10, 11..16].into_iter().for_each(|pages| memory.take(pages));
@@ -186,10 +184,9 @@ fn c05_a_refused_mark_takes_nothing_where_an_old_mark_was() {
     unsafe { rustix::mm::munmap(base.cast(), 16 * PAGE_BYTES) }.expect("to be unmapped");
     let new = Mapping::at(base, 16);
     new.fill(0..16, 100);
-    // SAFETY: memory of the test.
-    unsafe { rustix::mm::mlock(new.at_page(10).cast(), PAGE_BYTES) }.expect("to be locked");
+    new.lock(10..11);
     drain_processors();
-    // SAFETY: as above; nobody stores to it.
+    // SAFETY: nobody stores to it.
     let refused = unsafe { raw::mark(new.base(), 16 * PAGE_BYTES) };
     assert_eq!(refused.expect_err("locked").kind(), ErrorKind::NotMarkable);
     drain_processors();
@@ -204,11 +201,10 @@ fn c05_a_refused_mark_offers_nothing_behind_what_is_refused() {
     for protection in [MprotectFlags::empty(), MprotectFlags::READ] {
         let memory = Mapping::new(16);
         memory.fill(0..16, 1);
-        // SAFETY: memory of the test.
-        unsafe { rustix::mm::mlock(memory.at_page(4).cast(), PAGE_BYTES) }.expect("to be locked");
+        memory.lock(4..5);
         memory.protect(0..16, protection);
         drain_processors();
-        // SAFETY: as above; nobody stores to it.
+        // SAFETY: nobody stores to it.
         let refused = unsafe { raw::mark(memory.base(), 16 * PAGE_BYTES) };
         assert_eq!(refused.expect_err("locked").kind(), ErrorKind::NotMarkable);
         drain_processors();

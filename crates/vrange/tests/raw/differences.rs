@@ -4,7 +4,6 @@
 use std::fs;
 use std::io::Write as _;
 
-use rustix::mm::{mlock, munlock};
 use vrange::{ErrorKind, raw};
 use vrange_os::PAGE_BYTES;
 use vrange_testing::{Ring, drain_processors, in_child};
@@ -83,14 +82,11 @@ fn a_mark_splits_no_vma() {
 #[test]
 fn marked_memory_that_is_locked_is_locked() {
     let memory = marked_now();
-    // SAFETY: memory of the test.
-    unsafe { mlock(memory.base().cast(), PAGES * PAGE_BYTES) }.expect("to be locked");
-    // SAFETY: as above; locked memory is refused.
+    memory.lock(0..PAGES);
+    // SAFETY: locked memory is refused.
     let refused = unsafe { raw::mark_now(memory.base(), PAGES * PAGE_BYTES) };
     assert_eq!(refused.expect_err("locked").kind(), ErrorKind::NotMarkable);
     assert_ne!(contents(&memory), [0; PAGES]);
-    // SAFETY: as above.
-    unsafe { munlock(memory.base().cast(), PAGES * PAGE_BYTES) }.expect("to be unlocked");
 }
 
 #[test]

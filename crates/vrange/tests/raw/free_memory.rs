@@ -314,9 +314,7 @@ fn what_is_unmarked_and_dropped_leaves_data_and_locked_memory() {
         }
         memory.mark(data.start..data.start + 50);
         assert!(try_mark(&memory, data.start + 50..data.end) && try_mark(&memory, locked.clone()));
-        // SAFETY: memory of the test. (The library is not told, as by a raw system call.)
-        unsafe { rustix::mm::mlock(memory.at_page(locked.start).cast(), 100 * PAGE_BYTES) }
-            .expect("a right to lock 400 KiB");
+        memory.lock(locked.clone());
         for pages in [&data, &locked] {
             // SAFETY: nobody uses the memory.
             let empty = unsafe { raw::unmark_dropped(memory.at_page(pages.start), 100 * PAGE_BYTES) };

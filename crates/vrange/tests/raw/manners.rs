@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::ptr::null_mut;
 
-use rustix::mm::{MapFlags, ProtFlags, mlock, mmap, mmap_anonymous, munmap};
+use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 use vrange::{Error, ErrorKind, raw};
 use vrange_os::PAGE_BYTES;
 use vrange_testing::{drain_processors, in_child};
@@ -63,6 +63,8 @@ fn c06_a_length_of_nothing_is_fine_and_one_below_a_page_is_not() {
 fn c06_around_a_hole_the_mapped_parts_are_marked() {
     // In a process of its own: other tests' mappings would come into the hole.
     in_child(|| {
+        // So would what the library maps when it is first used.
+        assert_eq!(Mapping::new(1).unmark(0..1), []);
         for (way, mark) in WAYS {
             let memory = Mapping::new(9);
             memory.fill(0..9, 1);
@@ -86,8 +88,7 @@ fn c06_locked_memory_is_refused_and_kept() {
     for (way, mark) in WAYS {
         let memory = Mapping::new(4);
         memory.fill(0..4, 1);
-        // SAFETY: memory of the test.
-        unsafe { mlock(memory.at_page(2).cast(), PAGE_BYTES) }.expect("a page may be locked");
+        memory.lock(2..3);
         // SAFETY: the test writes nothing meanwhile.
         let outcome = unsafe { mark(memory.base(), 4 * PAGE_BYTES) };
         assert_eq!(kind(outcome), Some(ErrorKind::NotMarkable), "{way}");

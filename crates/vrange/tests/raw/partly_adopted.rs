@@ -3,7 +3,6 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use rustix::mm::mlock;
 use vrange::raw::{self, Mark};
 use vrange::{Content, ErrorKind};
 use vrange_os::PAGE_BYTES;
@@ -23,9 +22,8 @@ fn c05_behind_a_page_that_is_refused_nothing_is_marked() {
     let border = memory.first_block() + BLOCK;
     adopt(&memory, border..border + BLOCK);
     memory.fill(0..border + BLOCK, 1);
-    // SAFETY: memory of the test.
-    unsafe { mlock(memory.at_page(border - 3).cast(), PAGE_BYTES) }.expect("to be locked");
-    // SAFETY: as above; not used until it is unmarked.
+    memory.lock(border - 3..border - 2);
+    // SAFETY: not used until it is unmarked.
     let refused = unsafe { raw::mark(memory.base(), (border + BLOCK) * PAGE_BYTES) };
     assert_eq!(refused.expect_err("locked").kind(), ErrorKind::NotMarkable);
     assert_eq!(memory.unmark(0..border), []);
@@ -128,9 +126,8 @@ fn c13_after_a_refused_mark_earlier_marks_are_offered_as_before() {
     memory.fill(first..first + 100, 1);
     memory.mark(before.clone());
     memory.mark(behind.clone());
-    // SAFETY: memory of the test.
-    unsafe { mlock(memory.at_page(first + 80).cast(), PAGE_BYTES) }.expect("to be locked");
-    // SAFETY: as above; not used until it is unmarked.
+    memory.lock(first + 80..first + 81);
+    // SAFETY: not used until it is unmarked.
     let refused = unsafe { raw::mark(memory.at_page(first), 100 * PAGE_BYTES) };
     assert_eq!(refused.expect_err("locked").kind(), ErrorKind::NotMarkable);
     memory.offer();

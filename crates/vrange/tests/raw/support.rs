@@ -160,6 +160,15 @@ impl Mapping {
         unsafe { mprotect(start.cast(), bytes, protection) }.expect("to be protected");
     }
 
+    /// Locks pages, and tells nobody. By the system call itself: the sanitizers make nothing of `mlock`.
+    #[track_caller]
+    pub(crate) fn lock(&self, pages: std::ops::Range<usize>) {
+        let (start, bytes) = (self.at_page(pages.start), pages.len() * PAGE_BYTES);
+        // SAFETY: memory of the test; changes no contents.
+        let locked = unsafe { libc::syscall(libc::SYS_mlock, start, bytes) };
+        assert_eq!(locked, 0, "{pages:?} cannot be locked: {}", std::io::Error::last_os_error());
+    }
+
     pub(crate) fn unmap(&self, pages: std::ops::Range<usize>) {
         let (start, bytes) = (self.at_page(pages.start), pages.len() * PAGE_BYTES);
         // SAFETY: memory of the test, which does not use it any more.
