@@ -88,6 +88,7 @@ impl Sanitizer {
             Self::Address => &[
                 "bad_input",
                 "contract",
+                "moved",
                 "fork",
                 "model",
                 "pressure",
@@ -100,9 +101,17 @@ impl Sanitizer {
             ],
             // Its memory is several times that of the program, and charged to the groups in which memory is to be short;
             // and a child has only one thread's history, so that what was done before the fork seems to race.
-            Self::Thread => {
-                &["bad_input", "contract", "model", "raw", "histories", "promises", "room", "threads"]
-            }
+            Self::Thread => &[
+                "bad_input",
+                "contract",
+                "moved",
+                "model",
+                "raw",
+                "histories",
+                "promises",
+                "room",
+                "threads",
+            ],
         }
     }
 
