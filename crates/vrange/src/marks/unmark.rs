@@ -8,7 +8,7 @@ use vrange_os::{OsError, PAGE_BYTES, Span, System};
 use super::address_map::Place;
 use super::engine::{Marks, memory_of};
 use super::offers::present;
-use super::page_set::Pages;
+use super::page_set::{BLOCK_PAGES, Pages};
 use crate::range::page_map::Page;
 use crate::range::witness::{Fate, prefetched, take_back};
 
@@ -91,25 +91,9 @@ impl Marks {
         self.enter();
         let mut pages_dropped = 0;
         self.each_marked(span, |place, pages| {
-            let block = place.block();
-            let held = place.hold();
-            if !block.is_free_memory() {
-                return;
-            }
-            let marked = block.marked.among(pages.clone()).and(&place.adopted());
-            for run in marked.without(&block.settled.among(pages)).runs(usize::MAX) {
-                // A child that is forked in between has marks on pages that are empty, of which nobody is told.
-                // SAFETY: passed on from the caller; the block is held, so the reclaimer does nothing to the pages.
-                if !unsafe { self.drop_free(&place, run.clone(), system) } {
-                    return;
-                }
-                if self.policy.limit_pages().is_some() {
-                    self.policy.unmarked(run.len());
-                }
-                block.in_memory.remove(run.clone());
-                held.forget_marks(run.clone());
-                pages_dropped += run.len();
-            }
+            let _held = place.hold();
+            // SAFETY: passed on from the caller; the block is held, so the reclaimer does nothing to the pages.
+            pages_dropped += unsafe { self.drop_marked(&place, pages, system) };
         });
         pages_dropped
     }
@@ -119,22 +103,37 @@ impl Marks {
         self.enter();
         self.map.each_used(|place| {
             let _claimed = place.claim();
-            let block = place.block();
-            if !block.is_free_memory() {
-                return;
-            }
-            let marked = block.marked.all().and(&place.adopted());
-            for run in marked.without(&block.settled.all()).runs(usize::MAX) {
-                // SAFETY: marked free memory, which nobody uses or wants back as it is; the block is claimed, so nobody takes it meanwhile.
-                if !unsafe { self.drop_free(&place, run.clone(), system) } {
-                    return;
-                }
-                if self.policy.limit_pages().is_some() {
-                    self.policy.unmarked(run.len());
-                }
-                block.forget_marks(run);
-            }
+            // SAFETY: marked free memory, which nobody uses or wants back as it is; the block is claimed, so nobody takes it meanwhile.
+            unsafe { self.drop_marked(&place, 0..BLOCK_PAGES, system) };
         });
+    }
+
+    /// Drops the free memory among pages of a block that is held or claimed, as far as the kernel does, and ends its marks. Returns how
+    /// many pages are not marked any more.
+    ///
+    /// # Safety
+    /// Nobody uses the adopted pages among them.
+    unsafe fn drop_marked(&self, place: &Place<'_>, pages: Range<usize>, system: &dyn System) -> usize {
+        let block = place.block();
+        let mut pages_dropped = 0;
+        if !block.is_free_memory() {
+            return pages_dropped;
+        }
+        let marked = block.marked.among(pages.clone()).and(&place.adopted());
+        for run in marked.without(&block.settled.among(pages)).runs(usize::MAX) {
+            // A child that is forked in between has marks on pages that are empty, of which nobody is told.
+            // SAFETY: passed on from the caller.
+            if !unsafe { self.drop_free(place, run.clone(), system) } {
+                break;
+            }
+            if self.policy.limit_pages().is_some() {
+                self.policy.unmarked(run.len());
+            }
+            block.in_memory.remove(run.clone());
+            pages_dropped += run.len();
+            block.forget_marks(run);
+        }
+        pages_dropped
     }
 
     /// Drops a run of marked pages in a block that is held or claimed, and counts them. Returns whether the kernel did.

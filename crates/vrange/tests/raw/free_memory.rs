@@ -252,6 +252,10 @@ fn what_is_unmarked_as_zeros_again_is_zero_and_takes_no_more_memory() {
         unsafe { raw::unmark_dropped(memory.at_page(1500), 100 * PAGE_BYTES) }.expect("a range");
         assert_eq!(zeroed(0..3000), 2400);
         assert_eq!(resident(&memory, 0..3000), 2400);
+        // As a child does it that has no reclaimer.
+        assert!(try_mark(&memory, 2000..2200));
+        raw::drop_free_memory().expect("this kernel");
+        assert_eq!(zeroed(0..3000), 2200);
         // Other memory at the same address.
         raw::forget(memory.base(), 3000 * PAGE_BYTES).expect("to be forgotten");
         // SAFETY: the test's own.
