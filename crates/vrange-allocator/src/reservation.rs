@@ -115,7 +115,7 @@ impl Reservation {
     /// Gives it back. Nobody has used it.
     pub(crate) fn give_up(&self) {
         // Relaxed: by the thread that made it.
-        let (start, bytes) = (self.start.swap(0, Ordering::Relaxed), self.bytes.load(Ordering::Relaxed));
+        let (start, bytes) = (self.start.swap(0, Ordering::Relaxed), self.bytes.swap(0, Ordering::Relaxed));
         if start != 0 {
             // SAFETY: a mapping of our own, which nobody uses.
             let _ = unsafe { munmap(std::ptr::with_exposed_provenance_mut(start), bytes) };
@@ -155,7 +155,7 @@ impl Reservation {
         // Relaxed: see `make`.
         let (start, all) = (self.start.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed));
         let mut given_up = 0;
-        for step in 0..if start == 0 { 0 } else { all.div_ceil(STEP_BYTES) } {
+        for step in 0..all.div_ceil(STEP_BYTES) {
             let (gone, bit) = (&self.gone[step / 64], 1 << (step % 64));
             // SeqCst, both: see `open`. Who comes second to give it up finds the bit, and leaves it alone.
             if gone.fetch_or(bit, Ordering::SeqCst) & bit != 0 {
