@@ -6,20 +6,14 @@
 //! allocator, such a library binds as others do.
 
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicPtr, Ordering};
 
-/// The function behind ours, asked for by whoever loads something first. Relaxed: it was there before the program began.
+use vrange_preload::Next;
+
+/// The function behind ours, asked for by whoever loads something first.
 extern "C" fn find() -> *mut c_void {
-    static NEXT: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
-    let known = NEXT.load(Ordering::Relaxed); // Relaxed: see there.
-    if !known.is_null() {
-        return known;
-    }
-    // SAFETY: the name ends with a zero byte. What is found stays: libc is never unloaded.
-    let found = unsafe { libc::dlsym(libc::RTLD_NEXT, c"dlopen".as_ptr()) };
-    let found = if found.is_null() { cannot as extern "C" fn() -> *mut c_void as *mut c_void } else { found };
-    NEXT.store(found, Ordering::Relaxed); // Relaxed: see there.
-    found
+    static NEXT: Next = Next::new(c"dlopen");
+    let found = NEXT.found();
+    if found.is_null() { cannot as extern "C" fn() -> *mut c_void as *mut c_void } else { found }
 }
 
 /// In place of a function that is not there.

@@ -60,10 +60,7 @@ fn taken_of_stacks() -> usize {
 /// By the function that the standard library asks, too. With the smallest stack on top, which does no harm.
 #[cfg(target_env = "gnu")]
 fn ask_for_taken() -> usize {
-    // SAFETY: both names end with a zero; the call has no other conditions.
-    let found = unsafe {
-        libc::dlvsym(libc::RTLD_DEFAULT, c"__pthread_get_minstack".as_ptr(), c"GLIBC_PRIVATE".as_ptr())
-    };
+    let found = private_of_glibc(c"__pthread_get_minstack");
     let mut attributes = std::mem::MaybeUninit::<libc::pthread_attr_t>::uninit();
     // SAFETY: has libc fill in the structure.
     if found.is_null() || unsafe { libc::pthread_attr_init(attributes.as_mut_ptr()) } != 0 {
@@ -140,12 +137,16 @@ fn find_count() -> Option<&'static AtomicU32> {
     unsafe { COUNT.load(Ordering::Relaxed).as_ref() } // Relaxed: as above.
 }
 
+/// The address of what glibc has for itself and its like by this name, or null.
+#[cfg(target_env = "gnu")]
+fn private_of_glibc(name: &std::ffi::CStr) -> *mut libc::c_void {
+    // SAFETY: both names end with a zero; the call has no other conditions.
+    unsafe { libc::dlvsym(libc::RTLD_DEFAULT, name.as_ptr(), c"GLIBC_PRIVATE".as_ptr()) }
+}
+
 #[cfg(target_env = "gnu")]
 fn ask_for_count() -> *mut AtomicU32 {
-    // SAFETY: both names end with a zero; the call has no other conditions.
-    let count =
-        unsafe { libc::dlvsym(libc::RTLD_DEFAULT, c"__nptl_nthreads".as_ptr(), c"GLIBC_PRIVATE".as_ptr()) };
-    count.cast()
+    private_of_glibc(c"__nptl_nthreads").cast()
 }
 
 #[cfg(not(target_env = "gnu"))]

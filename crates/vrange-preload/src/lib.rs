@@ -33,6 +33,8 @@ mod mappings;
 mod mode;
 mod next;
 
+pub use next::Next;
+
 /// For what this library allocates itself.
 #[global_allocator]
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;

@@ -10,13 +10,15 @@ use crate::errno::fail;
 
 /// A function of this name, found when the library is loaded. Before that (other libraries' initializers may map memory), and if
 /// there is none, the system call takes its place.
-struct Next {
+#[derive(Debug)]
+pub struct Next {
     name: &'static CStr,
     address: AtomicPtr<c_void>,
 }
 
 impl Next {
-    const fn new(name: &'static CStr) -> Self {
+    /// None found yet.
+    pub const fn new(name: &'static CStr) -> Self {
         Self { name, address: AtomicPtr::new(std::ptr::null_mut()) }
     }
 
@@ -26,8 +28,8 @@ impl Next {
         self.address.load(Ordering::Relaxed)
     }
 
-    /// The same for what must be found even before this library is loaded.
-    fn found(&self) -> *mut c_void {
+    /// Its address, or null, for what must be found even before this library is loaded.
+    pub fn found(&self) -> *mut c_void {
         if self.get().is_null() {
             self.find();
         }

@@ -195,9 +195,8 @@ pub fn set_lost(start: *mut u8, bytes: usize) -> Result<(), Error> {
 /// As for [`abandon`].
 pub unsafe fn abandon_all() {
     MARKS.each_adopted(|span| {
-        let start = std::ptr::with_exposed_provenance_mut(span.address());
         // SAFETY: passed on from the caller.
-        let _ = unsafe { abandon(start, span.bytes()) };
+        let _ = unsafe { abandon(pointer(span), span.bytes()) };
     });
 }
 

@@ -117,10 +117,7 @@ fn c05_a_second_mark_looks_again() {
             (0..16).for_each(|page| old.write(page, seed));
         }
         old.mark(0..16);
-        let base = old.leak();
-        // SAFETY: the test's own.
-        unsafe { rustix::mm::munmap(base.cast(), 16 * PAGE_BYTES) }.expect("to be unmapped");
-        let new = Mapping::at(base, 16);
+        let new = old.replaced_unseen();
         new.fill(0..16, 100);
         new.mark_and_drain(0..16);
         new.take(0..4);
@@ -179,10 +176,7 @@ fn c05_a_refused_mark_takes_nothing_where_an_old_mark_was() {
     let old = Mapping::new(16);
     old.fill(0..16, 1);
     old.mark(0..16);
-    let base = old.leak();
-    // SAFETY: the test's own.
-    unsafe { rustix::mm::munmap(base.cast(), 16 * PAGE_BYTES) }.expect("to be unmapped");
-    let new = Mapping::at(base, 16);
+    let new = old.replaced_unseen();
     new.fill(0..16, 100);
     new.lock(10..11);
     drain_processors();

@@ -128,14 +128,11 @@ fn c11_unmapped_by_a_call_that_nobody_sees() {
     let old = Mapping::new(PAGES);
     old.fill(0..PAGES, 1);
     old.mark(0..PAGES);
-    let base = old.leak();
-    // SAFETY: the test's own.
-    unsafe { munmap(base.cast(), BYTES) }.expect("to be unmapped");
-    let new = Mapping::at(base, PAGES);
+    let new = old.replaced_unseen();
     new.fill(0..PAGES, 1000);
     offer_all();
     // SAFETY: what was written since the mark stays.
-    unsafe { raw::purge(base, BYTES) }.expect("a purge");
+    unsafe { raw::purge(new.base(), BYTES) }.expect("a purge");
     new.take(0..PAGES);
     new.assert_filled(0..PAGES, 1000);
     assert_eq!(new.unmark(0..PAGES), []);
@@ -148,15 +145,12 @@ fn c11_control_adopted_memory_that_is_unmapped_unseen_loses_new_data() {
     let old = Mapping::adopted(PAGES);
     old.fill(0..PAGES, 1);
     old.mark(0..PAGES);
-    let base = old.leak();
-    // SAFETY: the test's own.
-    unsafe { munmap(base.cast(), BYTES) }.expect("to be unmapped");
-    let new = Mapping::at(base, PAGES);
+    let new = old.replaced_unseen();
     new.fill(0..PAGES, 1000);
     new.offer();
     new.take(0..PAGES);
     assert!((0..PAGES).any(|page| new.read(page) == 0), "the danger is not what it was");
-    raw::forget(base, BYTES).expect("to be forgotten");
+    raw::forget(new.base(), BYTES).expect("to be forgotten");
 }
 
 /// All the while somebody offers, memory is marked, told of, unmapped, and mapped again with new data.

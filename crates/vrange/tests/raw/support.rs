@@ -175,6 +175,15 @@ impl Mapping {
         unsafe { munmap(start.cast(), bytes) }.expect("to be unmapped");
     }
 
+    /// Other memory at the same address, of whose change the library does not hear.
+    pub(crate) fn replaced_unseen(self) -> Self {
+        let pages = self.pages;
+        let base = self.leak();
+        // SAFETY: memory of the test, which does not use it any more.
+        unsafe { munmap(base.cast(), pages * PAGE_BYTES) }.expect("to be unmapped");
+        Self::at(base, pages)
+    }
+
     /// Leaves the mapping to somebody else.
     pub(crate) fn leak(self) -> *mut u8 {
         let base = self.base;

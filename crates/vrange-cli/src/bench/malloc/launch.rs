@@ -116,13 +116,7 @@ impl Launch {
     }
 
     fn glibc(config: Config) -> Self {
-        let mut launch = Self {
-            variables: Vec::new(),
-            lazy: false,
-            clear: false,
-            allocator_file: GLIBC.to_owned(),
-            marks_by: None,
-        };
+        let mut launch = Self::of(GLIBC);
         if config == Config::Keep {
             launch.set("GLIBC_TUNABLES", GLIBC_KEEP);
         }
@@ -130,8 +124,15 @@ impl Launch {
     }
 
     fn preloading(list: OsString, allocator_file: &str) -> Self {
+        let mut launch = Self::of(allocator_file);
+        launch.set(PRELOAD, list);
+        launch
+    }
+
+    /// With nothing set.
+    fn of(allocator_file: &str) -> Self {
         Self {
-            variables: vec![(PRELOAD, list)],
+            variables: Vec::new(),
             lazy: false,
             clear: false,
             allocator_file: allocator_file.to_owned(),

@@ -8,10 +8,8 @@ use crate::bench::targets::Target;
 /// What marks ought to be worth with one allocator. Each has its name in the table and its number.
 struct Goals {
     allocator: Allocator,
-    of_keep: (&'static str, f64),
-    of_dontneed: (&'static str, f64),
-    /// In configurations that not every allocator has.
-    of_others: &'static [(&'static str, f64, Config)],
+    /// Speed against that in other configurations.
+    speeds: &'static [(&'static str, f64, Config)],
     resident: (&'static str, f64),
 }
 
@@ -20,16 +18,17 @@ struct Goals {
 const GOALS: [Goals; 3] = [
     Goals {
         allocator: Allocator::Tcmalloc,
-        of_keep: ("tcmalloc with marks, speed against keep", 0.95),
-        of_dontneed: ("tcmalloc with marks, speed against dontneed", 8.0),
-        of_others: &[],
+        speeds: &[
+            ("tcmalloc with marks, speed against keep", 0.95, Config::Keep),
+            ("tcmalloc with marks, speed against dontneed", 8.0, Config::Dontneed),
+        ],
         resident: ("tcmalloc with marks, memory against dontneed", 1.2),
     },
     Goals {
         allocator: Allocator::Jemalloc,
-        of_keep: ("jemalloc with marks, speed against keep", 0.7),
-        of_dontneed: ("jemalloc with marks, speed against dontneed", 5.0),
-        of_others: &[
+        speeds: &[
+            ("jemalloc with marks, speed against keep", 0.7, Config::Keep),
+            ("jemalloc with marks, speed against dontneed", 5.0, Config::Dontneed),
             ("jemalloc with marks, speed against cleared", 0.95, Config::Cleared),
             ("jemalloc with marks, speed against free", 1.0, Config::Free),
         ],
@@ -37,9 +36,11 @@ const GOALS: [Goals; 3] = [
     },
     Goals {
         allocator: Allocator::Mimalloc,
-        of_keep: ("mimalloc with marks, speed against keep", 0.95),
-        of_dontneed: ("mimalloc with marks, speed against dontneed", 8.0),
-        of_others: &[("mimalloc with marks, speed against free", 1.0, Config::Free)],
+        speeds: &[
+            ("mimalloc with marks, speed against keep", 0.95, Config::Keep),
+            ("mimalloc with marks, speed against dontneed", 8.0, Config::Dontneed),
+            ("mimalloc with marks, speed against free", 1.0, Config::Free),
+        ],
         resident: ("mimalloc with marks, memory against dontneed", 1.2),
     },
 ];
@@ -55,7 +56,7 @@ fn of(goals: &Goals, results: &Results) -> Vec<Target> {
         let ratio = |load: &Load| Some((*load, results.speed_ratio(*load, marks, to)?));
         results.loads().iter().filter_map(ratio).min_by(|left, right| left.1.total_cmp(&right.1))
     };
-    let speed = |(what, goal): (&'static str, f64), to| {
+    let speed = |&(what, goal, to): &(&'static str, f64, Config)| {
         let found = slowest(to);
         Target {
             what,
@@ -64,10 +65,7 @@ fn of(goals: &Goals, results: &Results) -> Vec<Target> {
             reached: found.map(|(_, ratio)| ratio >= goal),
         }
     };
-    let mut targets = vec![speed(goals.of_keep, Config::Keep), speed(goals.of_dontneed, Config::Dontneed)];
-    targets.extend(goals.of_others.iter().map(|(what, goal, to)| speed((*what, *goal), *to)));
-    targets.push(resident(goals, results));
-    targets
+    goals.speeds.iter().map(speed).chain([resident(goals, results)]).collect()
 }
 
 /// Memory in use at the end of the rest.
