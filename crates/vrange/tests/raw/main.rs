@@ -10,6 +10,7 @@ mod free_memory;
 mod manners;
 mod marks;
 mod partly_adopted;
+mod random;
 mod reuse;
 mod support;
 mod threads;

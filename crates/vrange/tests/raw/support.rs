@@ -61,6 +61,10 @@ impl Mapping {
         self.base
     }
 
+    pub(crate) fn bytes(&self) -> usize {
+        self.pages * PAGE_BYTES
+    }
+
     pub(crate) fn at_page(&self, page: usize) -> *mut u8 {
         self.base.wrapping_add(page * PAGE_BYTES)
     }
@@ -167,6 +171,13 @@ impl Mapping {
         // SAFETY: memory of the test; changes no contents.
         let locked = unsafe { libc::syscall(libc::SYS_mlock, start, bytes) };
         assert_eq!(locked, 0, "{pages:?} cannot be locked: {}", std::io::Error::last_os_error());
+    }
+
+    pub(crate) fn unlock(&self, pages: std::ops::Range<usize>) {
+        let (start, bytes) = (self.at_page(pages.start), pages.len() * PAGE_BYTES);
+        // SAFETY: memory of the test; changes no contents.
+        let unlocked = unsafe { libc::syscall(libc::SYS_munlock, start, bytes) };
+        assert_eq!(unlocked, 0, "{pages:?} cannot be unlocked: {}", std::io::Error::last_os_error());
     }
 
     pub(crate) fn unmap(&self, pages: std::ops::Range<usize>) {
