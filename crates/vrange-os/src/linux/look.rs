@@ -12,8 +12,8 @@ use crate::OsError;
 pub fn look_into(address: usize, into: &mut [u8]) -> Result<(), OsError> {
     let local = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
     let remote = libc::iovec { iov_base: std::ptr::without_provenance_mut(address), iov_len: into.len() };
-    // SAFETY: asks for the number of this process.
-    let this = unsafe { libc::getpid() };
+    // Asked of the kernel: glibc before 2.25 remembers the number of the parent in a child made by a raw `clone`.
+    let this = rustix::process::getpid().as_raw_nonzero().get();
     // SAFETY: the kernel writes to `into` alone, and at most its length; both structures outlive the call.
     let copied = unsafe { libc::process_vm_readv(this, &raw const local, 1, &raw const remote, 1, 0) };
     match usize::try_from(copied) {

@@ -279,7 +279,7 @@ fn drop_run(system: &dyn System, place: &Place<'_>, run: Range<usize>) -> Option
     block.offered.insert(run.clone());
     // SAFETY: marked pages of adopted memory, in a claimed block: their owner has agreed that they may go.
     if unsafe { system.release(memory.span().slice(run.start, run.len())) }.is_err() {
-        fresh.runs(PIECE_PAGES).for_each(|run| block.offered.remove(run));
+        // It may have reached a part of them all the same, so they are looked at like offered ones when they are unmarked.
         return None;
     }
     let mut counts = Dropped { dropped: 0, taken: 0 };
