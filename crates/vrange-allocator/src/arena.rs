@@ -43,8 +43,8 @@ const OPTION_ALLOW_THP: c_int = 43;
 const GIB: u64 = 1 << 30;
 /// mimalloc makes no smaller arena.
 const ARENA_BYTES_MIN: u64 = 64 << 20;
-/// A block of so many bytes is in huge pages, as far as they fit.
-const HUGE_BYTES: usize = 2 * HUGE_PAGE_BYTES;
+/// A block of so many bytes is in huge pages.
+const HUGE_BYTES: usize = HUGE_PAGE_BYTES / 2;
 /// How many arenas are made at once, at most.
 const ARENAS_AT_START: usize = 8;
 /// How many arenas may be made. mimalloc has room for 160.
