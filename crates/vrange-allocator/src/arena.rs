@@ -205,10 +205,12 @@ unsafe extern "C" fn commit_or_decommit(
         // Relaxed: see the statics.
         if HUGE_PAGES.load(Ordering::Relaxed) {
             // While memory is short, what is touched is to take no more than it needs.
-            if bytes >= HUGE_BYTES && !raw::is_short() {
+            if raw::is_short() {
+                arena.use_small_pages(start, bytes);
+            } else if bytes >= HUGE_BYTES {
                 arena.use_huge_pages(start, bytes);
             } else {
-                arena.use_small_pages(start, bytes);
+                arena.use_small_pages_where_thin(start, bytes);
             }
         }
         let committed = arena.note_committed(start, bytes, true);

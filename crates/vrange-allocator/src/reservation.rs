@@ -85,12 +85,21 @@ impl Reservation {
         }
     }
 
-    /// Takes that back for those in which a part lies and nothing else that is committed: in thinly used memory they would take
-    /// more than is used. To be called before the part is noted as committed.
+    /// Takes that back for those in which a part lies.
     pub(crate) fn use_small_pages(&self, part: *mut u8, bytes: usize) {
+        self.use_small_pages_if(part, bytes, |_| true);
+    }
+
+    /// As above, where nothing else is committed: in thinly used memory huge pages would take more than is used. To be called before
+    /// the part is noted as committed.
+    pub(crate) fn use_small_pages_where_thin(&self, part: *mut u8, bytes: usize) {
+        self.use_small_pages_if(part, bytes, |page| !self.is_committed_in(page));
+    }
+
+    fn use_small_pages_if(&self, part: *mut u8, bytes: usize, is_wanted: impl Fn(usize) -> bool) {
         let offset = part.addr() - self.start();
         for page in offset / HUGE_PAGE_BYTES..(offset + bytes).div_ceil(HUGE_PAGE_BYTES) {
-            if self.has_huge_page(page) && !self.is_committed_in(page) {
+            if self.has_huge_page(page) && is_wanted(page) {
                 self.advise(page..page + 1, Advice::LinuxNoHugepage, |word, bit| word & !bit);
             }
         }
@@ -308,7 +317,7 @@ mod tests {
         };
         let in_small = |slices: Range<usize>| {
             let (part, bytes) = part(&slices);
-            reservation.use_small_pages(part, bytes);
+            reservation.use_small_pages_where_thin(part, bytes);
             let _ = reservation.note_committed(part, bytes, true);
         };
         let gone = |slices: Range<usize>| {
@@ -327,6 +336,9 @@ mod tests {
         gone(2 * SLICES..3 * SLICES + 1);
         in_small(2 * SLICES + 7..2 * SLICES + 8);
         assert_eq!(huge(), [4, 5], "thinly used");
+        let (within, bytes) = part(&(5 * SLICES + 1..5 * SLICES + 2));
+        reservation.use_small_pages(within, bytes);
+        assert_eq!(huge(), [4]);
         reservation.give_up();
     }
 
