@@ -130,8 +130,8 @@ fn set_purge_delay(milliseconds: c_long) {
 }
 
 /// Gives address space back that no arena has needed so far, if a process that may have `limit_bytes` of it (`RLIMIT_AS`) would have too
-/// little left: as at the start, arenas are to take no more than a quarter of what is not in use. For who is about to set such a limit. Arenas that
-/// are full then are followed by others.
+/// little left: as at the start, arenas are to take no more than a quarter of what is not in use. For who is about to set such a limit, or is
+/// under one that counts address space (`RLIMIT_MEMLOCK`, at `mlockall(2)`). Arenas that are full then are followed by others.
 pub fn make_room(limit_bytes: u64) {
     let unopened: u64 = ARENAS.iter().map(Reservation::unopened_bytes).sum();
     if unopened > reservation::address_space_left_under(limit_bytes.saturating_add(unopened)) / 4 {

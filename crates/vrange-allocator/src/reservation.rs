@@ -8,17 +8,15 @@ use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap_anony
 use rustix::process::{Resource, getrlimit};
 use vrange_os::{HUGE_PAGE_BYTES, PAGE_BYTES};
 
-/// So much is opened at once.
-const STEP_BYTES: usize = 64 << 20;
+/// So much is opened at once: a huge page.
+const STEP_BYTES: usize = HUGE_PAGE_BYTES;
 /// No reservation is larger: as many steps as there are bits.
 pub(crate) const BYTES_MAX: u64 = STEP_BYTES as u64 * (WORDS * 64) as u64;
-const WORDS: usize = 2;
+const WORDS: usize = 64;
 /// What mimalloc commits and decommits at least.
 const SLICE_BYTES: usize = 64 << 10;
 /// Bits for its slices.
 const SLICE_WORDS: usize = STEP_BYTES * WORDS / SLICE_BYTES;
-/// Bits for its huge pages.
-const HUGE_WORDS: usize = STEP_BYTES * WORDS / HUGE_PAGE_BYTES;
 /// Reservations begin where blocks of marks do.
 const ALIGNMENT: usize = 4 << 20;
 
@@ -28,16 +26,43 @@ pub(crate) struct Reservation {
     /// 0: there is none.
     start: AtomicUsize,
     bytes: AtomicUsize,
-    /// A bit for each huge page that the kernel has been asked for.
-    huge: [AtomicU64; HUGE_WORDS],
-    /// A bit for each step that is open. To open one twice does no harm.
-    open: [AtomicU64; WORDS],
-    /// A bit for each step that somebody is about to open, or has opened. Never taken away.
-    wanted: [AtomicU64; WORDS],
-    /// A bit for each step that has been given back, or is about to be unless it is wanted.
-    gone: [AtomicU64; WORDS],
+    /// The huge pages that the kernel has been asked for.
+    huge: Steps,
+    /// Steps that are open. To open one twice does no harm.
+    open: Steps,
+    /// Steps that somebody is about to open, or has opened. Never taken away.
+    wanted: Steps,
+    /// Steps that have been given back, or are about to be unless they are wanted.
+    gone: Steps,
     /// A bit for each slice that is committed.
     committed: [AtomicU64; SLICE_WORDS],
+}
+
+/// A bit for each step.
+#[derive(Debug)]
+struct Steps([AtomicU64; WORDS]);
+
+impl Steps {
+    const fn none() -> Self {
+        Self([const { AtomicU64::new(0) }; WORDS])
+    }
+
+    fn has(&self, step: usize, ordering: Ordering) -> bool {
+        self.0[step / 64].load(ordering) & Self::bit(step) != 0
+    }
+
+    /// Returns whether it was there.
+    fn insert(&self, step: usize, ordering: Ordering) -> bool {
+        self.0[step / 64].fetch_or(Self::bit(step), ordering) & Self::bit(step) != 0
+    }
+
+    fn remove(&self, step: usize, ordering: Ordering) {
+        self.0[step / 64].fetch_and(!Self::bit(step), ordering);
+    }
+
+    fn bit(step: usize) -> u64 {
+        1 << (step % 64)
+    }
 }
 
 impl Reservation {
@@ -45,10 +70,10 @@ impl Reservation {
         Self {
             start: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
-            huge: [const { AtomicU64::new(0) }; HUGE_WORDS],
-            open: [const { AtomicU64::new(0) }; WORDS],
-            wanted: [const { AtomicU64::new(0) }; WORDS],
-            gone: [const { AtomicU64::new(0) }; WORDS],
+            huge: Steps::none(),
+            open: Steps::none(),
+            wanted: Steps::none(),
+            gone: Steps::none(),
             committed: [const { AtomicU64::new(0) }; SLICE_WORDS],
         }
     }
@@ -81,7 +106,10 @@ impl Reservation {
         let first = (offset + HUGE_PAGE_BYTES / 2 - 1) / HUGE_PAGE_BYTES;
         let pages = first..(offset + bytes).div_ceil(HUGE_PAGE_BYTES);
         if pages.clone().any(|page| !self.has_huge_page(page)) {
-            self.advise(pages, Advice::LinuxHugepage, |word, bit| word | bit);
+            self.advise(pages.clone(), Advice::LinuxHugepage);
+            for page in pages {
+                self.huge.insert(page, Ordering::Relaxed); // Relaxed: see `has_huge_page`.
+            }
         }
     }
 
@@ -100,7 +128,8 @@ impl Reservation {
         let offset = part.addr() - self.start();
         for page in offset / HUGE_PAGE_BYTES..(offset + bytes).div_ceil(HUGE_PAGE_BYTES) {
             if self.has_huge_page(page) && is_wanted(page) {
-                self.advise(page..page + 1, Advice::LinuxNoHugepage, |word, bit| word & !bit);
+                self.advise(page..page + 1, Advice::LinuxNoHugepage);
+                self.huge.remove(page, Ordering::Relaxed); // Relaxed: see `has_huge_page`.
             }
         }
     }
@@ -119,19 +148,13 @@ impl Reservation {
     }
 
     fn has_huge_page(&self, page: usize) -> bool {
-        // Relaxed: a hint that orders nothing.
-        self.huge[page / 64].load(Ordering::Relaxed) >> (page % 64) & 1 == 1
+        self.huge.has(page, Ordering::Relaxed) // Relaxed: a hint that orders nothing.
     }
 
-    fn advise(&self, pages: Range<usize>, advice: Advice, noted: fn(u64, u64) -> u64) {
+    fn advise(&self, pages: Range<usize>, advice: Advice) {
         let first = std::ptr::with_exposed_provenance_mut(self.start() + pages.start * HUGE_PAGE_BYTES);
         // SAFETY: a part of a mapping of our own; changes no contents. A kernel without huge pages refuses.
         let _ = unsafe { madvise(first, pages.len() * HUGE_PAGE_BYTES, advice) };
-        for page in pages {
-            let note = |word| Some(noted(word, 1 << (page % 64)));
-            // Relaxed: see `has_huge_page`.
-            let _ = self.huge[page / 64].fetch_update(Ordering::Relaxed, Ordering::Relaxed, note);
-        }
     }
 
     /// Gives it back. Nobody has used it.
@@ -146,67 +169,97 @@ impl Reservation {
 
     /// Makes a part readable and writable. Returns whether that could be done.
     pub(crate) fn open(&self, part: *mut u8, bytes: usize) -> bool {
-        // Relaxed: see `make`.
-        let (start, all) = (self.start.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed));
-        let from = (part.addr() - start) / STEP_BYTES;
-        let to = (part.addr() - start + bytes).div_ceil(STEP_BYTES);
-        (from..to).all(|step| {
-            let (word, bit) = (&self.open[step / 64], 1 << (step % 64));
-            // Relaxed, here and below: whoever finds the bit finds the step open, since the kernel has opened it for all threads.
-            if word.load(Ordering::Relaxed) & bit != 0 {
-                return true;
-            }
-            // SeqCst, both, pairs with the two in `give_up_unopened`: one of the two threads sees what the other has noted.
-            self.wanted[step / 64].fetch_or(bit, Ordering::SeqCst);
-            if self.gone[step / 64].load(Ordering::SeqCst) & bit != 0 {
+        let from = (part.addr() - self.start()) / STEP_BYTES;
+        let to = (part.addr() - self.start() + bytes).div_ceil(STEP_BYTES);
+        // Relaxed: whoever finds the bit finds the step open, since the kernel has opened it for all threads.
+        let is_closed = |step: &usize| !self.open.has(*step, Ordering::Relaxed);
+        let mut step = from;
+        while let Some(first) = (step..to).find(is_closed) {
+            step = (first..to).find(|step| !is_closed(step)).unwrap_or(to);
+            if !self.open_closed(first..step) {
                 return false;
             }
-            let (first, length) = step_of(start, all, step);
-            let access = MprotectFlags::READ | MprotectFlags::WRITE;
-            // SAFETY: memory of our own, of which more becomes usable.
-            let opened = unsafe { mprotect(first.cast(), length, access) }.is_ok();
-            if opened {
-                word.fetch_or(bit, Ordering::Relaxed);
-            }
-            opened
-        })
+        }
+        true
     }
 
-    /// Calls `forget` with each step that nobody wants so far, and gives it back. It cannot be opened any more. Returns how many bytes.
+    fn open_closed(&self, steps: Range<usize>) -> bool {
+        // SeqCst, both, pairs with the two in `take_unwanted`: one of the two threads sees what the other has noted.
+        let is_gone = |step| {
+            self.wanted.insert(step, Ordering::SeqCst);
+            self.gone.has(step, Ordering::SeqCst)
+        };
+        if steps.clone().any(is_gone) {
+            return false;
+        }
+        let (first, length) = self.part(&steps);
+        let access = MprotectFlags::READ | MprotectFlags::WRITE;
+        // SAFETY: memory of our own, of which more becomes usable.
+        if unsafe { mprotect(first.cast(), length, access) }.is_err() {
+            return false;
+        }
+        for step in steps {
+            self.open.insert(step, Ordering::Relaxed); // Relaxed: see `open`.
+        }
+        true
+    }
+
+    /// Calls `forget` with what nobody wants so far, and gives it back. It cannot be opened any more. Returns how many bytes.
     pub(crate) fn give_up_unopened(&self, forget: fn(*mut u8, usize)) -> u64 {
-        // Relaxed: see `make`.
-        let (start, all) = (self.start.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed));
         let mut given_up = 0;
-        for step in 0..all.div_ceil(STEP_BYTES) {
-            let (gone, bit) = (&self.gone[step / 64], 1 << (step % 64));
-            // SeqCst, both: see `open`. Who comes second to give it up finds the bit, and leaves it alone.
-            if gone.fetch_or(bit, Ordering::SeqCst) & bit != 0 {
+        let mut step = 0;
+        while step < self.steps() {
+            let first = step;
+            while step < self.steps() && self.take_unwanted(step) {
+                step += 1;
+            }
+            if first == step {
+                step += 1;
                 continue;
             }
-            if self.wanted[step / 64].load(Ordering::SeqCst) & bit != 0 {
-                gone.fetch_and(!bit, Ordering::Relaxed); // Relaxed: whoever still finds the bit does without this step.
-                continue;
-            }
-            let (first, length) = step_of(start, all, step);
-            forget(first, length);
+            let (start, length) = self.part(&(first..step));
+            forget(start, length);
             // SAFETY: a part of a mapping of our own that nobody has used, and nobody will: `open` refuses it.
-            if unsafe { munmap(first.cast(), length) }.is_ok() {
+            if unsafe { munmap(start.cast(), length) }.is_ok() {
                 given_up += length as u64;
             }
         }
         given_up
     }
 
+    /// Takes a step that nobody wants, for the caller to give it back. False: somebody wants it, or it is gone.
+    fn take_unwanted(&self, step: usize) -> bool {
+        // SeqCst, both: see `open_closed`. Who comes second finds the bit, and leaves it alone.
+        if self.gone.insert(step, Ordering::SeqCst) {
+            return false;
+        }
+        let is_wanted = self.wanted.has(step, Ordering::SeqCst);
+        if is_wanted {
+            // Relaxed: whoever still finds the bit does without this step.
+            self.gone.remove(step, Ordering::Relaxed);
+        }
+        !is_wanted
+    }
+
     /// How many bytes nobody has opened, or wanted to, and are still there.
     pub(crate) fn unopened_bytes(&self) -> u64 {
-        // Relaxed: see `make`.
-        let (start, all) = (self.start.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed));
-        let is_unopened = |step: &usize| {
-            // Relaxed: a count that orders nothing.
-            let bits = |words: &[AtomicU64; WORDS]| words[step / 64].load(Ordering::Relaxed);
-            (bits(&self.wanted) | bits(&self.gone)) >> (step % 64) & 1 == 0
-        };
-        (0..all.div_ceil(STEP_BYTES)).filter(is_unopened).map(|step| step_of(start, all, step).1 as u64).sum()
+        // Relaxed: a count that orders nothing.
+        let is_in = |steps: &Steps, step| steps.has(step, Ordering::Relaxed);
+        let unopened =
+            (0..self.steps()).filter(|step| !is_in(&self.wanted, *step) && !is_in(&self.gone, *step));
+        unopened.map(|step| self.part(&(step..step + 1)).1 as u64).sum()
+    }
+
+    fn steps(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed).div_ceil(STEP_BYTES) // Relaxed: see `make`.
+    }
+
+    /// Where some steps begin, and how long they are.
+    fn part(&self, steps: &Range<usize>) -> (*mut u8, usize) {
+        let bytes = self.bytes.load(Ordering::Relaxed); // Relaxed: see `make`.
+        let offset = steps.start * STEP_BYTES;
+        let first = std::ptr::with_exposed_provenance_mut(self.start() + offset);
+        (first, (steps.end * STEP_BYTES).min(bytes) - offset)
     }
 
     /// Notes that a part is committed, or is not any more. Parts of it may have been so already; returns how many bytes were not.
@@ -227,12 +280,6 @@ impl Reservation {
         };
         (slices.start / 64..slices.end.div_ceil(64)).map(changed).sum()
     }
-}
-
-/// Where a step begins, and how long it is.
-fn step_of(start: usize, all: usize, step: usize) -> (*mut u8, usize) {
-    let offset = step * STEP_BYTES;
-    (std::ptr::with_exposed_provenance_mut(start + offset), STEP_BYTES.min(all - offset))
 }
 
 /// What `ulimit -v` leaves.
@@ -270,8 +317,8 @@ mod tests {
     #[test]
     fn what_is_opened_can_be_used_and_the_rest_takes_nothing() {
         let reservation = Reservation::new();
-        let (start, bytes) = reservation.make(4 * STEP_BYTES as u64 - 1, 1).expect("address space");
-        assert!(start.addr().is_multiple_of(ALIGNMENT) && bytes == 4 * STEP_BYTES - ALIGNMENT);
+        let (start, bytes) = reservation.make(8 * STEP_BYTES as u64 - 1, 1).expect("address space");
+        assert!(start.addr().is_multiple_of(ALIGNMENT) && bytes == 8 * STEP_BYTES - ALIGNMENT);
         let last = start.wrapping_add(bytes - 8);
         let middle = start.wrapping_add(STEP_BYTES - 8);
         assert!(reservation.open(middle, 16) && reservation.open(last, 8) && reservation.open(last, 8));
@@ -280,7 +327,7 @@ mod tests {
             unsafe { place.write_bytes(1, 8) };
         }
         let maps = std::fs::read_to_string("/proc/self/maps").expect("the mappings");
-        let closed = format!("{:x}-{:x} ---p", start.addr() + 2 * STEP_BYTES, start.addr() + 3 * STEP_BYTES);
+        let closed = format!("{:x}-{:x} ---p", start.addr() + 2 * STEP_BYTES, start.addr() + 5 * STEP_BYTES);
         assert!(maps.contains(&closed), "{closed}\n{maps}");
         reservation.give_up();
     }
@@ -288,7 +335,7 @@ mod tests {
     #[test]
     fn what_is_not_open_can_be_given_up() {
         let reservation = Reservation::new();
-        let (start, bytes) = reservation.make(4 * STEP_BYTES as u64 - 1, 1).expect("address space");
+        let (start, bytes) = reservation.make(8 * STEP_BYTES as u64 - 1, 1).expect("address space");
         assert!(reservation.open(start.wrapping_add(STEP_BYTES), 8));
         let rest = (bytes - STEP_BYTES) as u64;
         assert_eq!(reservation.unopened_bytes(), rest);
@@ -305,7 +352,7 @@ mod tests {
     fn huge_pages_are_for_what_is_large_and_those_it_ends_in() {
         const SLICES: usize = HUGE_PAGE_BYTES / SLICE_BYTES;
         let reservation = Reservation::new();
-        let (start, _) = reservation.make(4 * STEP_BYTES as u64, 1).expect("address space");
+        let (start, _) = reservation.make(64 << 20, 1).expect("address space");
         let part = |slices: &Range<usize>| {
             (start.wrapping_add(slices.start * SLICE_BYTES), slices.len() * SLICE_BYTES)
         };
@@ -345,7 +392,7 @@ mod tests {
     #[test]
     fn what_is_committed_twice_counts_once() {
         let reservation = Reservation::new();
-        let (start, _) = reservation.make(4 * STEP_BYTES as u64, 1).expect("address space");
+        let (start, _) = reservation.make(64 << 20, 1).expect("address space");
         let note = |slices: Range<usize>, committed| {
             let part = start.wrapping_add(slices.start * SLICE_BYTES);
             reservation.note_committed(part, slices.len() * SLICE_BYTES, committed) / SLICE_BYTES as u64

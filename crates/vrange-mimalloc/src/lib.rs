@@ -13,6 +13,7 @@ extern "C" fn load() {
     if let Some(settings) = vrange_malloc::Settings::read(true) {
         vrange_preload::allocators::start(&settings, false);
         vrange_allocator::start();
+        vrange_preload::before_all_is_locked(limits::make_room_to_lock);
     }
 }
 

@@ -1,7 +1,7 @@
-//! The calls by which a program limits itself. A limit of address space (`RLIMIT_AS`) counts what is reserved for arenas, too, so that
-//! room is made for it first.
+//! The limits that count what is reserved for arenas, so that room is made for them first: that of address space (`RLIMIT_AS`), when the
+//! program sets it itself, and that of locked memory (`RLIMIT_MEMLOCK`), when it locks all it has.
 
-use libc::{RLIMIT_AS, c_int, c_uint, pid_t, rlimit};
+use libc::{RLIMIT_AS, RLIMIT_MEMLOCK, c_int, c_uint, pid_t, rlimit};
 
 /// libc's functions for this all come down to this call.
 ///
@@ -19,6 +19,16 @@ unsafe fn set(process: pid_t, resource: c_uint, new: *const rlimit, old: *mut rl
     // SAFETY: passed on from the caller; each argument is as wide as a register.
     let answer = unsafe { libc::syscall(libc::SYS_prlimit64, process, resource, new, old) };
     if answer == 0 { 0 } else { -1 }
+}
+
+/// Before `mlockall(MCL_CURRENT)`, which an unprivileged process may not call where its address space is larger than this limit.
+pub(crate) fn make_room_to_lock() {
+    let mut limit = rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: the kernel writes to the structure alone.
+    let known = unsafe { libc::getrlimit(RLIMIT_MEMLOCK, &raw mut limit) } == 0;
+    if known && limit.rlim_cur != libc::RLIM_INFINITY {
+        vrange_allocator::make_room(limit.rlim_cur);
+    }
 }
 
 /// See `setrlimit(2)`.

@@ -33,6 +33,7 @@ mod mappings;
 mod mode;
 mod next;
 
+pub use mappings::before_all_is_locked;
 pub use next::Next;
 
 /// For what this library allocates itself.

@@ -1,6 +1,7 @@
 //! The calls that make, change and end mappings. In paired mode, or where an allocator is hooked, they tell the library what it has to know: marks in a
 //! mapping are deferred only if it was seen to be made, and are over before it ends.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use libc::{c_int, c_ulong, c_void, off_t, size_t};
@@ -20,6 +21,8 @@ const READ_WRITE: c_int = libc::PROT_READ | libc::PROT_WRITE;
 
 /// 1: `mlockall(MCL_FUTURE)` was called, so new mappings are locked.
 static LOCKED_FROM_NOW_ON: AtomicU8 = AtomicU8::new(0);
+/// What somebody else has to do before all memory is locked.
+static BEFORE_ALL_IS_LOCKED: OnceLock<fn()> = OnceLock::new();
 /// 1: the program has opened memory to KSM.
 static MERGED: AtomicU8 = AtomicU8::new(0);
 
@@ -305,6 +308,11 @@ fn abandon_around(start: *const c_void, bytes: size_t) {
     abandon(page_of(start), bytes.saturating_add(start.addr() % PAGE_BYTES));
 }
 
+/// Has `work` called before the program locks all of its memory. The first that is given stays.
+pub fn before_all_is_locked(work: fn()) {
+    let _ = BEFORE_ALL_IS_LOCKED.set(work);
+}
+
 /// See `mlockall(2)`.
 ///
 /// # Safety
@@ -318,6 +326,9 @@ pub(crate) unsafe extern "C" fn mlockall(flags: c_int) -> c_int {
     if adopts() {
         // SAFETY: as in `abandon`.
         unnoticed(|| unsafe { raw::abandon_all() });
+    }
+    if let Some(work) = BEFORE_ALL_IS_LOCKED.get().filter(|_| flags & libc::MCL_CURRENT != 0) {
+        unnoticed(work);
     }
     // SAFETY: passed on from the caller.
     unsafe { next::mlockall(flags) }

@@ -59,6 +59,17 @@ fn a_program_limits_its_address_space_itself() {
     }
 }
 
+/// What is reserved for arenas counts for what may be locked.
+#[test]
+fn a_program_locks_all_its_memory() {
+    for allocator in Allocator::each() {
+        let ran = run(allocator.run("locked_all", &[]));
+        if !ran.is_skipped() {
+            ran.said("locked").marked();
+        }
+    }
+}
+
 /// What the library itself allocates for the reclaimer's thread is no reason to end the program. (In a thread that is there, glibc ends the
 /// process if it cannot note the thread's local data, in memory that jemalloc has not got for a new thread.)
 #[test]
