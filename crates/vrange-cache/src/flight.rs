@@ -1,12 +1,12 @@
 //! Single flight: who misses a key that somebody is making a value for waits for that.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use event_listener::{Event, EventListener};
+use parking_lot::Mutex;
 
 use crate::index::key::Mark;
-use crate::sync::lock;
 
 /// Values that are being made. (Two keys with the same mark wait for each other, and nothing worse.)
 #[derive(Debug, Default)]
@@ -28,7 +28,7 @@ pub(crate) struct Flight<'a> {
 
 impl Flights {
     pub(crate) fn board(&self, mark: Mark) -> Boarding<'_> {
-        let mut flights = lock(&self.0);
+        let mut flights = self.0.lock();
         if let Some(landing) = flights.get(&mark) {
             // Under the lock: it cannot have landed yet.
             return Boarding::Wait(landing.listen());
@@ -40,7 +40,7 @@ impl Flights {
 
 impl Drop for Flight<'_> {
     fn drop(&mut self) {
-        let landing = lock(&self.flights.0).remove(&self.mark);
+        let landing = self.flights.0.lock().remove(&self.mark);
         if let Some(landing) = landing {
             landing.notify(usize::MAX);
         }

@@ -1,12 +1,13 @@
 //! A cache, as all its handles share it, without the type of its values: lookups, insertions, and what ends an entry.
 
 use std::hash::{BuildHasher, Hash};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use equivalent::Equivalent;
 use foldhash::fast::RandomState;
 use papaya::{Guard, LocalGuard};
+use parking_lot::Mutex;
 
 use crate::clock::Clock;
 use crate::counters::{Count, Counters, Stats};
@@ -21,7 +22,6 @@ use crate::log::large::{self, Large, ReadLarge, Unpublished};
 use crate::log::segment::Read;
 use crate::log::{Queue, Reservation, Store};
 use crate::policy::{Evictor, Ghost, Member, Policy};
-use crate::sync::lock;
 use crate::told::{Cause, Listener, Told};
 
 /// See the [module](self).
@@ -293,14 +293,14 @@ impl<K: Hash + Eq> Inner<K> {
         self.publish(key, mark, Location::Own(large), time_to_live, || {
             unpublished.keep();
             let queue = self.queue_for(mark);
-            lock(&self.policy).push(queue, member, self.store.segment_bytes);
+            self.policy.lock().push(queue, member, self.store.segment_bytes);
         });
         Ok(held)
     }
 
     /// Where a new value belongs: what was evicted a short time ago has proved useful by coming back.
     fn queue_for(&self, mark: Mark) -> Queue {
-        if lock(&self.ghost).take(mark) { Queue::Main } else { Queue::Small }
+        if self.ghost.lock().take(mark) { Queue::Main } else { Queue::Small }
     }
 
     /// Room for a value in the log that it belongs in.
@@ -375,7 +375,7 @@ impl<K: Hash + Eq> Inner<K> {
         let guard = self.index.guard();
         let mut told = Told::new(self.listener.as_ref());
         let result = {
-            let mut policy = lock(&self.policy);
+            let mut policy = self.policy.lock();
             work(&mut Evictor { inner: self, policy: &mut policy, guard: &guard, told: &mut told })
         };
         told.tell(self.listener.as_ref());

@@ -8,13 +8,15 @@
 mod support;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Barrier, Mutex};
 use std::time::Instant;
 
+use parking_lot::Mutex;
 use support::{quiet_heap, value};
 use vrange::Heap;
 use vrange_cache::{Cache, Fetched};
+use vrange_testing::StopAtEnd;
 
 const MIB: usize = 1 << 20;
 const THREADS: u64 = 4;
@@ -121,7 +123,7 @@ impl Subject<'_> {
         if self.flaw == Flaw::Stale
             && let Some(found) = self.cache.get(&key)
         {
-            self.older.lock().expect("whole").insert(key, number_of(key, &found));
+            self.older.lock().insert(key, number_of(key, &found));
         }
         if !self.is_wrong(Flaw::Forgets) {
             self.cache.insert(key, &bytes_of(key, number)).expect("room");
@@ -130,7 +132,7 @@ impl Subject<'_> {
 
     fn get(&self, key: u64) -> Option<u64> {
         if self.is_wrong(Flaw::Stale)
-            && let Some(older) = self.older.lock().expect("whole").get(&key)
+            && let Some(older) = self.older.lock().get(&key)
         {
             return Some(*older);
         }
@@ -233,25 +235,18 @@ fn mistakes(disturbance: Disturbance, flaw: Flaw, rounds: u64) -> Vec<Vec<Event>
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         // However this ends, those who disturb do.
-        let _over = Over(&is_over);
-        if is_crowded {
-            scope.spawn(|| crowd(&cache, &is_over));
-        }
-        if is_lossy {
-            scope.spawn(|| take_memory(&heap, &is_over));
-        }
+        let over = StopAtEnd(&is_over);
+        let crowd = is_crowded.then(|| scope.spawn(|| crowd(&cache, &is_over)));
+        let loss = is_lossy.then(|| scope.spawn(|| take_memory(&heap, &is_over)));
         let may_lose = disturbance != Disturbance::None;
-        (0..rounds).flat_map(|round| wrong_histories(&subject, round, may_lose)).collect()
+        let wrong = (0..rounds).flat_map(|round| wrong_histories(&subject, round, may_lose)).collect();
+        drop(over);
+        // ThreadSanitizer does not see how a scope waits.
+        for thread in crowd.into_iter().chain(loss) {
+            thread.join().expect("who disturbs does not fail");
+        }
+        wrong
     })
-}
-
-/// Says that it is over when it is dropped.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 fn crowd(cache: &Cache<u64>, is_over: &AtomicBool) {

@@ -5,8 +5,9 @@ pub(crate) mod roster;
 pub(crate) mod segment;
 pub(crate) mod turn;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use vrange::{Buffer, Heap};
 
 use self::large::Large;
@@ -14,7 +15,7 @@ use self::roster::Roster;
 use self::segment::Segment;
 use crate::index::key::Mark;
 use crate::index::place::{Place, SEGMENTS_MAX, UNIT_BYTES};
-use crate::sync::{AtomicU64, Ordering, lock};
+use crate::sync::{AtomicU64, Ordering};
 
 /// Pages are what ranges take, and lose.
 const PAGE_BYTES: usize = 4096;
@@ -169,7 +170,7 @@ impl Store {
     /// Room for a value in the active segment. `None`: another segment is needed.
     pub(crate) fn reserve(&self, queue: Queue, mark: Mark, bytes: usize) -> Option<Reservation<'_>> {
         let unit_bytes = in_units(bytes);
-        let mut log = lock(self.log(queue));
+        let mut log = self.log(queue).lock();
         let active = log.active.as_mut()?;
         let offset = active.end;
         if offset + unit_bytes as usize > self.segment_bytes {
@@ -184,22 +185,22 @@ impl Store {
     }
 
     pub(crate) fn has_room(&self, queue: Queue, bytes: usize) -> bool {
-        let log = lock(self.log(queue));
+        let log = self.log(queue).lock();
         log.active.as_ref().is_some_and(|active| active.end + in_units(bytes) as usize <= self.segment_bytes)
     }
 
     /// From now on values go into this segment, which was put to use. Returns the one before, sealed.
     pub(crate) fn install(&self, queue: Queue, segment: usize) -> Option<usize> {
-        let roster = std::mem::take(&mut *lock(self.segment(segment).roster()));
+        let roster = std::mem::take(&mut *self.segment(segment).roster().lock());
         let before =
-            lock(self.log(queue)).active.replace(Active { segment, end: 0, roster: roster.emptied() })?;
+            self.log(queue).lock().active.replace(Active { segment, end: 0, roster: roster.emptied() })?;
         self.segment(before.segment).seal(before.roster);
         Some(before.segment)
     }
 
     /// Seals the active segment, so that it can be emptied like any other.
     pub(crate) fn close(&self, queue: Queue) -> Option<usize> {
-        let before = lock(self.log(queue)).active.take()?;
+        let before = self.log(queue).lock().active.take()?;
         self.segment(before.segment).seal(before.roster);
         Some(before.segment)
     }

@@ -1,14 +1,14 @@
 //! A segment: one volatile range with many values in it.
 
 use std::ptr::NonNull;
-use std::sync::Mutex;
 
+use parking_lot::Mutex;
 use vrange::{BarePin, Buffer};
 
 use super::turn::{Leave, Turn};
 use super::{PAGE_BYTES, Queue, roster::Roster};
 use crate::index::place::{Place, Version};
-use crate::sync::{AtomicBool, AtomicU32, Ordering, lock};
+use crate::sync::{AtomicBool, AtomicU32, Ordering};
 
 /// See the [module](self).
 ///
@@ -173,7 +173,7 @@ impl Segment {
 
     /// No more writers will come. `roster`: all that was put into it.
     pub(crate) fn seal(&self, roster: Roster) {
-        *lock(&self.roster) = roster.fitted();
+        *self.roster.lock() = roster.fitted();
         self.leave(self.turn.seal());
     }
 

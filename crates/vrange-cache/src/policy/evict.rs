@@ -14,7 +14,6 @@ use crate::index::take_out;
 use crate::inner::Inner;
 use crate::log::large::Large;
 use crate::log::{Claim, Queue};
-use crate::sync::lock;
 use crate::told::{Cause, Told};
 
 /// Members of the queues that are looked at for one segment, while nothing has to be given up against the policy's will.
@@ -50,7 +49,7 @@ impl<'g, K: Hash + Eq, G: Guard> Evictor<'_, 'g, K, G> {
         if self.inner.store.has_room(queue, bytes) {
             return Ok(());
         }
-        lock(&self.inner.ghost).fit(self.inner.index.len());
+        self.inner.ghost.lock().fit(self.inner.index.len());
         let segment = self.fresh_segment(queue)?;
         if self.inner.store.has_room(queue, bytes) {
             // What was kept of the segment before has got this log another one.
@@ -164,7 +163,7 @@ impl<'g, K: Hash + Eq, G: Guard> Evictor<'_, 'g, K, G> {
         if self.could_have_bytes().is_some_and(|could_have| bytes > could_have) {
             return Err(Error::new(ErrorKind::NoRoom));
         }
-        lock(&self.inner.ghost).fit(self.inner.index.len());
+        self.inner.ghost.lock().fit(self.inner.index.len());
         let mut given_up = 0;
         let mut has_room = false;
         let mut in_use = Vec::new();
@@ -277,7 +276,7 @@ impl<'g, K: Hash + Eq, G: Guard> Evictor<'_, 'g, K, G> {
             return;
         }
         let has_losses = segment.pin_whole();
-        let roster = std::mem::take(&mut *lock(segment.roster()));
+        let roster = std::mem::take(&mut *segment.roster().lock());
         for (mark, offset) in roster.iter() {
             let found = self.inner.index.get_key_value(&ByMark(mark), self.guard);
             let Some((key, item)) = found else { continue };
@@ -297,10 +296,10 @@ impl<'g, K: Hash + Eq, G: Guard> Evictor<'_, 'g, K, G> {
             };
             self.take_out(key, item, cause);
             if cause == Cause::Evicted && queue == Queue::Small && emptying == Emptying::ByPolicy {
-                lock(&self.inner.ghost).insert(mark);
+                self.inner.ghost.lock().insert(mark);
             }
         }
-        *lock(segment.roster()) = roster.emptied();
+        *segment.roster().lock() = roster.emptied();
         // Of the pages that were never written, such as those at the end, none is lost.
         let is_mostly_lost = has_losses && segment.lost_pages() * 2 > segment.pages();
         // SAFETY: the pin from above; bytes were reached through it in `keep` only.
@@ -379,7 +378,7 @@ impl<'g, K: Hash + Eq, G: Guard> Evictor<'_, 'g, K, G> {
         } else {
             self.take_out(key, item, Cause::Evicted);
             if queue == Queue::Small {
-                lock(&self.inner.ghost).insert(mark);
+                self.inner.ghost.lock().insert(mark);
             }
         }
         bytes
