@@ -15,9 +15,9 @@ use crate::entry::Held;
 use crate::error::{Error, ErrorKind};
 use crate::flight::Flights;
 use crate::index::item::{Item, Location, Packed};
-use crate::index::key::{ByKey, Key, Mark, MarkState};
+use crate::index::key::{ByKey, Key, Mark};
 use crate::index::place::Place;
-use crate::index::{Index, take_out};
+use crate::index::{self, Index, take_out};
 use crate::log::large::{self, Large, ReadLarge, Unpublished};
 use crate::log::segment::Read;
 use crate::log::{Queue, Reservation, Store};
@@ -49,7 +49,7 @@ impl<K> Inner<K> {
         listener: Option<Listener<K>>,
     ) -> Self {
         Self {
-            index: Index::with_hasher(MarkState),
+            index: index::empty(),
             store,
             max_bytes,
             time_to_live,
@@ -331,6 +331,7 @@ impl<K: Hash + Eq> Inner<K> {
         // (`compute` would hand out both, but builds tables in which lookups are ten times as long.)
         let replaced = self.index.insert(Key { mark, key }, Item { deadline, location }, &guard);
         keep();
+        index::grow_early(&self.index, mark, &guard);
         let Some(item) = replaced else { return };
         let cause = self.cause_unless_expired(item, Cause::Replaced);
         match &for_listener {

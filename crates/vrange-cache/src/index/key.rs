@@ -27,6 +27,12 @@ impl Mark {
     pub(crate) const fn bits(self) -> u64 {
         self.0
     }
+
+    /// True of one mark in 64.
+    #[inline]
+    pub(crate) const fn is_sample(self) -> bool {
+        self.0.is_multiple_of(64)
+    }
 }
 
 /// A key in the index.
