@@ -111,6 +111,17 @@ static inline double resident_mib(void)
 	return (double)(resident * PAGE) / MIB;
 }
 
+/* What a file of the kernel's says in a line like "VmLck:  12 kB", in MiB. */
+static inline double mib_in(const char *path, const char *name)
+{
+	char text[8192];
+	unsigned long kib;
+	read_file(path, text, sizeof(text));
+	const char *line = strstr(text, name);
+	CHECK(line && sscanf(line + strlen(name), ": %lu", &kib) == 1);
+	return (double)kib / 1024;
+}
+
 /* Waits until the process holds less. It is idle meanwhile. */
 static inline void await_below(double mib)
 {

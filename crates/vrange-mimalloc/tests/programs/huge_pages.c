@@ -9,17 +9,6 @@
 #define COUNT 16
 #define BYTES (4 * MIB)
 
-/* What of the process's memory is in huge pages. */
-static double huge_mib(void)
-{
-	char text[4096];
-	unsigned long kib;
-	read_file("/proc/self/smaps_rollup", text, sizeof(text));
-	const char *line = strstr(text, "AnonHugePages:");
-	CHECK(line && sscanf(line, "AnonHugePages: %lu", &kib) == 1);
-	return (double)kib / 1024;
-}
-
 int main(void)
 {
 	char setting[256];
@@ -35,7 +24,7 @@ int main(void)
 			fill(blocks[i], BYTES, round * COUNT + i + 1);
 		}
 		/* What comes before the first block and after the last is small. */
-		double huge = huge_mib(), all = (double)(COUNT * BYTES) / MIB;
+		double huge = mib_in("/proc/self/smaps_rollup", "AnonHugePages"), all = (double)(COUNT * BYTES) / MIB;
 		if (huge < 0.9 * all)
 			FAIL("only %.0f MiB of %.0f are in huge pages\n", huge, all);
 		for (size_t i = 0; i < COUNT; i++) {

@@ -14,16 +14,6 @@
 /* mimalloc's books take 18 MiB for each 8 GiB of an arena when they are locked, and there are up to eight. */
 #define BOOKS_MIB 160
 
-static double locked_mib(void)
-{
-	char text[8192];
-	unsigned long kib;
-	read_file("/proc/self/status", text, sizeof(text));
-	const char *line = strstr(text, "VmLck:");
-	CHECK(line && sscanf(line, "VmLck: %lu", &kib) == 1);
-	return (double)kib / 1024;
-}
-
 int main(void)
 {
 	void *blocks[BLOCKS];
@@ -41,8 +31,9 @@ int main(void)
 	}
 	if (resident_mib() > before + BOOKS_MIB)
 		FAIL("%.0f MiB in memory after mlockall, %.0f before\n", resident_mib(), before);
-	if (locked_mib() > (double)LIMIT / MIB)
-		FAIL("%.0f MiB are locked\n", locked_mib());
+	double locked = mib_in("/proc/self/status", "VmLck");
+	if (locked > (double)LIMIT / MIB)
+		FAIL("%.0f MiB are locked\n", locked);
 	CHECK(munlockall() == 0);
 	/* There is memory to be had as before. */
 	for (uint64_t round = 0; round < 3; round++) {
