@@ -43,8 +43,8 @@ const OPTION_ALLOW_THP: c_int = 43;
 const GIB: u64 = 1 << 30;
 /// mimalloc makes no smaller arena.
 const ARENA_BYTES_MIN: u64 = 64 << 20;
-/// A block of so many bytes is in huge pages.
-const HUGE_BYTES: usize = HUGE_PAGE_BYTES / 2;
+/// A block of so many bytes is in huge pages, as far as they fit.
+const HUGE_BYTES: usize = 2 * HUGE_PAGE_BYTES;
 /// How many arenas are made at once, at most.
 const ARENAS_AT_START: usize = 8;
 /// How many arenas may be made. mimalloc has room for 160.
@@ -205,12 +205,10 @@ unsafe extern "C" fn commit_or_decommit(
         // Relaxed: see the statics.
         if HUGE_PAGES.load(Ordering::Relaxed) {
             // While memory is short, what is touched is to take no more than it needs.
-            if raw::is_short() {
-                arena.use_small_pages(start, bytes);
-            } else if bytes >= HUGE_BYTES {
+            if bytes >= HUGE_BYTES && !raw::is_short() {
                 arena.use_huge_pages(start, bytes);
             } else {
-                arena.use_small_pages_where_thin(start, bytes);
+                arena.use_small_pages(start, bytes);
             }
         }
         let committed = arena.note_committed(start, bytes, true);

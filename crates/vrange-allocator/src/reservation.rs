@@ -95,16 +95,15 @@ impl Reservation {
         None
     }
 
-    /// Has the kernel use huge pages (`MADV_HUGEPAGE`) for a part that is to be used as a whole: also for the one in which it ends,
-    /// since what is allocated next is likely to follow there, and for the one in which it begins if half of that is its own. Not for
-    /// what is at the start: that holds the allocator's books.
+    /// Has the kernel use huge pages (`MADV_HUGEPAGE`) for those that lie in a part which is to be used as a whole. The part at the
+    /// start is not: it holds the allocator's books. Nor are those in which a part begins or ends: what others do not use of them would be
+    /// touched with the rest, and nobody would ever say that it is free.
     pub(crate) fn use_huge_pages(&self, part: *mut u8, bytes: usize) {
         let offset = part.addr() - self.start();
         if offset == 0 {
             return;
         }
-        let first = (offset + HUGE_PAGE_BYTES / 2 - 1) / HUGE_PAGE_BYTES;
-        let pages = first..(offset + bytes).div_ceil(HUGE_PAGE_BYTES);
+        let pages = offset.div_ceil(HUGE_PAGE_BYTES)..(offset + bytes) / HUGE_PAGE_BYTES;
         if pages.clone().any(|page| !self.has_huge_page(page)) {
             self.advise(pages.clone(), Advice::LinuxHugepage);
             for page in pages {
@@ -113,34 +112,16 @@ impl Reservation {
         }
     }
 
-    /// Takes that back for those in which a part lies.
+    /// Takes that back for those in which a part lies: in thinly used memory they would take more than is used.
     pub(crate) fn use_small_pages(&self, part: *mut u8, bytes: usize) {
-        self.use_small_pages_if(part, bytes, |_| true);
-    }
-
-    /// As above, where nothing else is committed: in thinly used memory huge pages would take more than is used. To be called before
-    /// the part is noted as committed.
-    pub(crate) fn use_small_pages_where_thin(&self, part: *mut u8, bytes: usize) {
-        self.use_small_pages_if(part, bytes, |page| !self.is_committed_in(page));
-    }
-
-    fn use_small_pages_if(&self, part: *mut u8, bytes: usize, is_wanted: impl Fn(usize) -> bool) {
         let offset = part.addr() - self.start();
-        for page in offset / HUGE_PAGE_BYTES..(offset + bytes).div_ceil(HUGE_PAGE_BYTES) {
-            if self.has_huge_page(page) && is_wanted(page) {
-                self.advise(page..page + 1, Advice::LinuxNoHugepage);
+        let pages = offset / HUGE_PAGE_BYTES..(offset + bytes).div_ceil(HUGE_PAGE_BYTES);
+        if pages.clone().any(|page| self.has_huge_page(page)) {
+            self.advise(pages.clone(), Advice::LinuxNoHugepage);
+            for page in pages {
                 self.huge.remove(page, Ordering::Relaxed); // Relaxed: see `has_huge_page`.
             }
         }
-    }
-
-    /// Is anything in this huge page committed?
-    fn is_committed_in(&self, page: usize) -> bool {
-        const SLICES: usize = HUGE_PAGE_BYTES / SLICE_BYTES;
-        let first = page * SLICES;
-        // Relaxed: see `note_committed`.
-        let word = self.committed[first / 64].load(Ordering::Relaxed);
-        word >> (first % 64) & (u64::MAX >> (64 - SLICES)) != 0
     }
 
     fn start(&self) -> usize {
@@ -349,43 +330,20 @@ mod tests {
     }
 
     #[test]
-    fn huge_pages_are_for_what_is_large_and_those_it_ends_in() {
-        const SLICES: usize = HUGE_PAGE_BYTES / SLICE_BYTES;
+    fn huge_pages_are_those_that_lie_in_what_is_large() {
         let reservation = Reservation::new();
         let (start, _) = reservation.make(64 << 20, 1).expect("address space");
-        let part = |slices: &Range<usize>| {
-            (start.wrapping_add(slices.start * SLICE_BYTES), slices.len() * SLICE_BYTES)
-        };
-        let huge = || (0..8).filter(|page| reservation.has_huge_page(*page)).collect::<Vec<_>>();
-        let in_huge = |slices: Range<usize>| {
-            let (part, bytes) = part(&slices);
-            reservation.use_huge_pages(part, bytes);
-            let _ = reservation.note_committed(part, bytes, true);
-        };
-        let in_small = |slices: Range<usize>| {
-            let (part, bytes) = part(&slices);
-            reservation.use_small_pages_where_thin(part, bytes);
-            let _ = reservation.note_committed(part, bytes, true);
-        };
-        let gone = |slices: Range<usize>| {
-            let (part, bytes) = part(&slices);
-            let _ = reservation.note_committed(part, bytes, false);
-        };
-        in_huge(0..SLICES);
+        let at = |slices: usize| start.wrapping_add(slices * SLICE_BYTES);
+        let huge = || (0..16).filter(|page| reservation.has_huge_page(*page)).collect::<Vec<_>>();
+        const SLICES: usize = HUGE_PAGE_BYTES / SLICE_BYTES;
+        reservation.use_huge_pages(start, 2 * HUGE_PAGE_BYTES);
         assert_eq!(huge(), [], "the allocator's books");
-        in_huge(SLICES + SLICES / 2 + 1..2 * SLICES + 1);
-        assert_eq!(huge(), [2], "less than half of what it begins in");
-        in_huge(4 * SLICES + SLICES / 2..6 * SLICES);
-        assert_eq!(huge(), [2, 4, 5]);
-        in_small(2 * SLICES + 1..2 * SLICES + 3);
-        in_small(3 * SLICES - 1..3 * SLICES + 1);
-        assert_eq!(huge(), [2, 4, 5], "in use already");
-        gone(2 * SLICES..3 * SLICES + 1);
-        in_small(2 * SLICES + 7..2 * SLICES + 8);
-        assert_eq!(huge(), [4, 5], "thinly used");
-        let (within, bytes) = part(&(5 * SLICES + 1..5 * SLICES + 2));
-        reservation.use_small_pages(within, bytes);
+        reservation.use_huge_pages(at(4 * SLICES - 1), 2 * HUGE_PAGE_BYTES);
         assert_eq!(huge(), [4]);
+        reservation.use_huge_pages(at(5 * SLICES), 4 * HUGE_PAGE_BYTES);
+        assert_eq!(huge(), [4, 5, 6, 7, 8]);
+        reservation.use_small_pages(at(7 * SLICES - 1), 2 * SLICE_BYTES);
+        assert_eq!(huge(), [4, 5, 8]);
         reservation.give_up();
     }
 

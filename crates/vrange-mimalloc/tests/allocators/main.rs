@@ -4,7 +4,6 @@
 mod churn;
 mod descendants;
 mod give_back;
-mod huge_pages;
 mod jemalloc;
 mod kernel_calls;
 mod limits;
