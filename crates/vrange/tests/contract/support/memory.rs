@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
 
 use vrange::Buffer;
 use vrange_os::linux::page_out;
@@ -64,23 +65,31 @@ pub(crate) fn swapped_pages(span: Span) -> usize {
 /// Makes the kernel take these pages of an offered buffer, as it would when memory is short, and makes sure that it did.
 #[track_caller]
 pub(crate) fn take(buffer: &Buffer, pages: Range<usize>) {
-    let span = span(buffer).slice(pages.start, pages.len());
-    for _ in 0..50 {
-        if is_taken(span) {
-            return;
-        }
-        // An offer does nothing to a page that waits in a list of another processor's for its place in the kernel's: there
-        // it was written, and then the thread moved. The lists are empty now.
-        buffer.offer();
-    }
-    panic!("the kernel did not take {} of {} offered pages", own_pages(span), span.pages());
+    // An offer does nothing to a page that waits in a list of another processor's for its place in the kernel's: there it was
+    // written, and then the thread moved. The lists are empty after the first try.
+    take_in_time(span(buffer).slice(pages.start, pages.len()), || _ = buffer.offer());
 }
 
 /// As [`take`], of any offered memory.
 #[track_caller]
 pub(crate) fn take_span(span: Span) {
-    if !(0..50).any(|_| is_taken(span)) {
-        panic!("the kernel did not take {} of {} offered pages", own_pages(span), span.pages());
+    take_in_time(span, || ());
+}
+
+/// Does something before each further try. The kernel leaves pages that somebody in it refers to, such as who moves memory or watches how
+/// it is used, and who may have to wait for a processor meanwhile.
+#[track_caller]
+fn take_in_time(span: Span, mut before_more: impl FnMut()) {
+    let until = Instant::now() + Duration::from_secs(10);
+    while !is_taken(span) {
+        assert!(
+            Instant::now() < until,
+            "the kernel did not take {} of {} offered pages",
+            own_pages(span),
+            span.pages()
+        );
+        before_more();
+        std::thread::sleep(Duration::from_micros(100));
     }
 }
 
