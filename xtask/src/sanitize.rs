@@ -143,6 +143,8 @@ const UNFIT: &[(&str, &str)] = &[
     ("many_forks_leave_no_mappings_behind", "the sanitizers make mappings"),
     ("without_address_space", "the sanitizers need address space, too"),
     ("takes_next_to_nothing", "instrumented code takes many times as long"),
+    ("panics_of_a_keys_comparison", "the index leaks what was to be put in, and leaks are reported"),
+    ("nobodys_memory_is_left_when_the_cache_is_gone", "it leaks on purpose"),
 ];
 
 /// Builds and runs the tests that were asked for.
