@@ -103,23 +103,30 @@ impl Reservation {
         if offset == 0 {
             return;
         }
-        let pages = offset.div_ceil(HUGE_PAGE_BYTES)..(offset + bytes) / HUGE_PAGE_BYTES;
-        if pages.clone().any(|page| !self.has_huge_page(page)) {
-            self.advise(pages.clone(), Advice::LinuxHugepage);
-            for page in pages {
-                self.huge.insert(page, Ordering::Relaxed); // Relaxed: see `has_huge_page`.
-            }
-        }
+        self.use_pages(offset.div_ceil(HUGE_PAGE_BYTES)..(offset + bytes) / HUGE_PAGE_BYTES, true);
     }
 
     /// Takes that back for those in which a part lies: in thinly used memory they would take more than is used.
     pub(crate) fn use_small_pages(&self, part: *mut u8, bytes: usize) {
         let offset = part.addr() - self.start();
-        let pages = offset / HUGE_PAGE_BYTES..(offset + bytes).div_ceil(HUGE_PAGE_BYTES);
-        if pages.clone().any(|page| self.has_huge_page(page)) {
-            self.advise(pages.clone(), Advice::LinuxNoHugepage);
-            for page in pages {
-                self.huge.remove(page, Ordering::Relaxed); // Relaxed: see `has_huge_page`.
+        self.use_pages(offset / HUGE_PAGE_BYTES..(offset + bytes).div_ceil(HUGE_PAGE_BYTES), false);
+    }
+
+    /// Tells the kernel, unless it knows.
+    fn use_pages(&self, pages: Range<usize>, huge: bool) {
+        if pages.clone().all(|page| self.has_huge_page(page) == huge) {
+            return;
+        }
+        let advice = if huge { Advice::LinuxHugepage } else { Advice::LinuxNoHugepage };
+        let first = std::ptr::with_exposed_provenance_mut(self.start() + pages.start * HUGE_PAGE_BYTES);
+        // SAFETY: a part of a mapping of our own; changes no contents. A kernel without huge pages refuses.
+        let _ = unsafe { madvise(first, pages.len() * HUGE_PAGE_BYTES, advice) };
+        for page in pages {
+            // Relaxed, both: see `has_huge_page`.
+            if huge {
+                self.huge.insert(page, Ordering::Relaxed);
+            } else {
+                self.huge.remove(page, Ordering::Relaxed);
             }
         }
     }
@@ -130,12 +137,6 @@ impl Reservation {
 
     fn has_huge_page(&self, page: usize) -> bool {
         self.huge.has(page, Ordering::Relaxed) // Relaxed: a hint that orders nothing.
-    }
-
-    fn advise(&self, pages: Range<usize>, advice: Advice) {
-        let first = std::ptr::with_exposed_provenance_mut(self.start() + pages.start * HUGE_PAGE_BYTES);
-        // SAFETY: a part of a mapping of our own; changes no contents. A kernel without huge pages refuses.
-        let _ = unsafe { madvise(first, pages.len() * HUGE_PAGE_BYTES, advice) };
     }
 
     /// Gives it back. Nobody has used it.
