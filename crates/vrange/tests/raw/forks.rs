@@ -6,25 +6,7 @@ use vrange::raw;
 use vrange_os::PAGE_BYTES;
 use vrange_testing::{StopAtEnd, in_child};
 
-use crate::support::{Mapping, offer_all};
-
-/// Runs `child` in a child made by `fork`, and returns whether it ended well.
-fn in_fork(child: impl FnOnce()) -> bool {
-    // SAFETY: the child runs `child`, which stays away from locks that other threads may hold, and exits.
-    match unsafe { libc::fork() } {
-        0 => {
-            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child));
-            // SAFETY: ends the child without the test harness's exit handlers.
-            unsafe { libc::_exit(i32::from(outcome.is_err())) }
-        }
-        pid => {
-            let mut status = 0;
-            // SAFETY: waits for the child made above.
-            assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
-            status == 0
-        }
-    }
-}
+use crate::support::{Mapping, in_fork, offer_all};
 
 #[test]
 fn c09_marks_are_exact_in_parent_and_child() {

@@ -218,3 +218,27 @@ pub(crate) fn offer_all() {
     raw::offer(u64::MAX).expect("an offer");
     drain_processors();
 }
+
+/// Runs `child` in a child made by `fork`, and returns whether it ended well.
+pub(crate) fn in_fork(child: impl FnOnce()) -> bool {
+    // SAFETY: the child runs `child`, which stays away from locks that other threads may hold, and exits.
+    match unsafe { libc::fork() } {
+        0 => end_child(child),
+        pid => has_ended_well(pid),
+    }
+}
+
+/// Runs what a child has to do, and ends the process.
+pub(crate) fn end_child(work: impl FnOnce()) -> ! {
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+    // SAFETY: ends the child without the test harness's exit handlers.
+    unsafe { libc::_exit(i32::from(outcome.is_err())) }
+}
+
+/// Waits for a child of the caller's.
+pub(crate) fn has_ended_well(child: libc::pid_t) -> bool {
+    let mut status = 0;
+    // SAFETY: waits for that child.
+    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+    status == 0
+}

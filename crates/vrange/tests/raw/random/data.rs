@@ -10,7 +10,8 @@ use vrange::{ErrorKind, raw};
 use vrange_os::PAGE_BYTES;
 use vrange_testing::{StopAtEnd, drain_processors, in_child};
 
-use super::{PAGES, Pages, WHOLE, await_child, end_child, run_programs, some_pages, take_each};
+use super::{PAGES, Pages, WHOLE, limit_time, run_programs, some_pages, take_each};
+use crate::support::{end_child, has_ended_well, in_fork};
 
 /// One step. What a program may not do with some pages is done with those before them alone.
 #[derive(Clone, Debug)]
@@ -147,10 +148,6 @@ impl Machine {
         }
     }
 
-    fn start(&self, pages: &Range<usize>) -> (*mut u8, usize) {
-        (self.pages.at(pages.start), pages.len() * PAGE_BYTES)
-    }
-
     /// The first pages of some, as many as are so.
     fn while_so(&self, pages: &Range<usize>, is_so: impl Fn(Page) -> bool) -> Range<usize> {
         let end = pages.clone().find(|page| !is_so(self.known[*page])).unwrap_or(pages.end);
@@ -164,7 +161,7 @@ impl Machine {
             Step::Mark(pages) => self.mark(pages),
             Step::Unmark(pages) => self.unmark(pages),
             Step::Purge(pages) => {
-                let (start, bytes) = self.start(pages);
+                let (start, bytes) = self.pages.start(pages);
                 // SAFETY: only marked pages go.
                 unsafe { raw::purge(start, bytes) }.expect("a purge");
             }
@@ -181,7 +178,7 @@ impl Machine {
             }
             Step::Abandon(pages) => self.abandon(pages),
             Step::Replace(pages) => {
-                let (start, bytes) = self.start(pages);
+                let (start, bytes) = self.pages.start(pages);
                 raw::forget(start, bytes).expect("to be forgotten");
                 self.map_anew(pages, Page::default());
             }
@@ -211,7 +208,7 @@ impl Machine {
 
     #[track_caller]
     fn mark(&mut self, pages: &Range<usize>) {
-        let (start, bytes) = self.start(pages);
+        let (start, bytes) = self.pages.start(pages);
         // SAFETY: the program does not touch the pages until they are unmarked.
         let outcome = unsafe { raw::mark(start, bytes) };
         let allowed = self.while_so(pages, |page| !page.is_locked);
@@ -250,7 +247,7 @@ impl Machine {
     }
 
     fn adopt(&mut self, pages: &Range<usize>) {
-        let (start, bytes) = self.start(pages);
+        let (start, bytes) = self.pages.start(pages);
         // SAFETY: private, anonymous, readable and writable and not locked; the program tells of its end.
         unsafe { raw::adopt(start, bytes) }.expect("to be adopted");
         for page in &mut self.known[pages.clone()] {
@@ -260,7 +257,7 @@ impl Machine {
 
     #[track_caller]
     fn abandon(&mut self, pages: &Range<usize>) {
-        let (start, bytes) = self.start(pages);
+        let (start, bytes) = self.pages.start(pages);
         // SAFETY: nobody stores to the pages meanwhile.
         unsafe { raw::abandon(start, bytes) }.expect("to be abandoned");
         for page in pages.clone() {
@@ -276,7 +273,7 @@ impl Machine {
         if pages.is_empty() {
             return;
         }
-        let (start, bytes) = self.start(pages);
+        let (start, bytes) = self.pages.start(pages);
         let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::FIXED);
         // SAFETY: memory of the program's own, whose contents it gives up.
         unsafe { mmap_anonymous(start.cast(), bytes, protection, flags) }.expect("a mapping");
@@ -294,6 +291,14 @@ impl Machine {
             self.pages.mapping.unlock(self.pages.of(pages));
         }
         self.known[pages.clone()].iter_mut().for_each(|page| page.is_locked = is_locked);
+    }
+
+    /// What comes at the end.
+    #[track_caller]
+    fn unlock_and_unmark(&mut self) {
+        self.pages.mapping.unlock(self.pages.of(&WHOLE));
+        self.known.iter_mut().for_each(|page| page.is_locked = false);
+        self.unmark(&WHOLE);
     }
 
     #[track_caller]
@@ -338,29 +343,26 @@ impl Machine {
 
     #[track_caller]
     fn fork(&mut self, unannounced: bool, steps: &[Step]) {
-        let child = if unannounced {
+        let ended_well = if unannounced {
             // SAFETY: only the calling thread goes on in the child, and the others of this process hold no lock that it needs: they
             // neither allocate nor print.
-            let child = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
-            libc::pid_t::try_from(child).expect("a process's number")
+            match unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) } {
+                0 => end_child(|| self.go_on_in_child(unannounced, steps)),
+                child => has_ended_well(libc::pid_t::try_from(child).expect("a process's number")),
+            }
         } else {
-            // SAFETY: the child keeps away from locks that other threads may hold, and exits.
-            unsafe { libc::fork() }
+            in_fork(|| self.go_on_in_child(unannounced, steps))
         };
-        if child == 0 {
-            end_child(|| self.go_on_in_child(unannounced, steps));
-        }
-        await_child(child);
+        assert!(ended_well, "the child failed");
     }
 
     fn go_on_in_child(&mut self, unannounced: bool, steps: &[Step]) {
+        limit_time();
         self.check();
         // Locks are not inherited.
         self.known.iter_mut().for_each(|page| page.is_locked = false);
         self.run(steps);
-        self.pages.mapping.unlock(self.pages.of(&WHOLE));
-        self.known.iter_mut().for_each(|page| page.is_locked = false);
-        self.unmark(&WHOLE);
+        self.unlock_and_unmark();
         // What the child writes is its own, and can be lost like any other.
         self.write(WHOLE, false);
         self.mark(&WHOLE);
@@ -393,8 +395,7 @@ fn run(program: &Program) -> Fates {
         };
         let thread = program.beside_reclaim.then(|| scope.spawn(reclaim));
         machine.run(&program.steps);
-        machine.pages.mapping.unlock(machine.pages.of(&WHOLE));
-        machine.unmark(&WHOLE);
+        machine.unlock_and_unmark();
         drop(stop);
         // ThreadSanitizer does not see how a scope waits.
         if let Some(thread) = thread {

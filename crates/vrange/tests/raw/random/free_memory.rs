@@ -10,7 +10,8 @@ use vrange::{Content, raw};
 use vrange_os::PAGE_BYTES;
 use vrange_testing::in_child;
 
-use super::{PAGES, Pages, WHOLE, await_child, end_child, run_programs, some_pages};
+use super::{PAGES, Pages, WHOLE, limit_time, run_programs, some_pages};
+use crate::support::in_fork;
 
 /// After this memory that stays free is released.
 const DECAY: Duration = Duration::from_millis(2);
@@ -98,12 +99,8 @@ impl Machine {
         machine
     }
 
-    fn start(&self, pages: &Range<usize>) -> (*mut u8, usize) {
-        (self.pages.at(pages.start), pages.len() * PAGE_BYTES)
-    }
-
     fn adopt(&self, pages: &Range<usize>) {
-        let (start, bytes) = self.start(pages);
+        let (start, bytes) = self.pages.start(pages);
         // SAFETY: private, anonymous, readable and writable and not locked; the mapping tells of its end.
         unsafe { raw::adopt(start, bytes) }.expect("to be adopted");
     }
@@ -137,7 +134,7 @@ impl Machine {
             }
             Step::Mark(pages) => {
                 let pages = self.before(pages, Use::Free);
-                let (start, bytes) = self.start(&pages);
+                let (start, bytes) = self.pages.start(&pages);
                 // SAFETY: the program does not touch the pages until they are unmarked.
                 unsafe { raw::mark(start, bytes) }.expect("a mark");
                 self.use_as(&pages, Use::Data);
@@ -148,7 +145,7 @@ impl Machine {
                 let _ = raw::offer(u64::MAX).expect("an offer");
             }
             Step::Abandon(pages) => {
-                let (start, bytes) = self.start(pages);
+                let (start, bytes) = self.pages.start(pages);
                 // SAFETY: nobody stores to the pages meanwhile.
                 unsafe { raw::abandon(start, bytes) }.expect("to be abandoned");
                 self.take_back(pages, Way::Told);
@@ -174,7 +171,7 @@ impl Machine {
     }
 
     fn try_mark(&self, pages: &Range<usize>) -> bool {
-        let (start, bytes) = self.start(pages);
+        let (start, bytes) = self.pages.start(pages);
         // SAFETY: the program does not touch the pages until they are unmarked.
         unsafe { raw::try_mark(start, bytes) }.expect("a range")
     }
@@ -182,7 +179,7 @@ impl Machine {
     #[track_caller]
     fn take_back(&mut self, pages: &Range<usize>, way: Way) {
         let is_free = self.known[pages.clone()].iter().all(|page| page.usage == Use::Free);
-        let (start, bytes) = self.start(pages);
+        let (start, bytes) = self.pages.start(pages);
         let (reads_zero, told) = match way {
             Way::Dropped if is_free => {
                 // SAFETY: nobody uses the pages, or wants their contents.
@@ -203,7 +200,7 @@ impl Machine {
     }
 
     fn is_all_zero(&self, pages: &Range<usize>) -> bool {
-        let (start, bytes) = self.start(pages);
+        let (start, bytes) = self.pages.start(pages);
         // SAFETY: a readable mapping of the program's own, to which nobody writes meanwhile.
         unsafe { std::slice::from_raw_parts(start, bytes) }.iter().all(|byte| *byte == 0)
     }
@@ -233,22 +230,19 @@ impl Machine {
 
     #[track_caller]
     fn fork(&mut self) {
-        // SAFETY: the child keeps away from locks that other threads may hold, and exits.
-        let child = unsafe { libc::fork() };
-        if child == 0 {
-            end_child(|| {
-                self.take_back(&WHOLE, Way::Told);
-                self.write(&WHOLE);
-                // The child's reclaimer is its own.
-                raw::prepare().expect("a reclaimer");
-                raw::set_limit(None);
-                assert!(self.try_mark(&WHOLE), "there is no limit");
-                self.use_as(&WHOLE, Use::Free);
-                std::thread::sleep(DECAY);
-                self.take_back(&WHOLE, Way::Zeroed);
-            });
-        }
-        await_child(child);
+        let ended_well = in_fork(|| {
+            limit_time();
+            self.take_back(&WHOLE, Way::Told);
+            self.write(&WHOLE);
+            // The child's reclaimer is its own.
+            raw::prepare().expect("a reclaimer");
+            raw::set_limit(None);
+            assert!(self.try_mark(&WHOLE), "there is no limit");
+            self.use_as(&WHOLE, Use::Free);
+            std::thread::sleep(DECAY);
+            self.take_back(&WHOLE, Way::Zeroed);
+        });
+        assert!(ended_well, "the child failed");
     }
 }
 

@@ -47,6 +47,11 @@ impl Pages {
         self.mapping.at_page(self.first + page)
     }
 
+    /// Where some pages begin, and their bytes.
+    fn start(&self, pages: &Range<usize>) -> (*mut u8, usize) {
+        (self.at(pages.start), pages.len() * PAGE_BYTES)
+    }
+
     fn write(&self, page: usize, value: u64) {
         self.mapping.write(self.first + page, value);
     }
@@ -63,7 +68,7 @@ impl Pages {
     #[track_caller]
     fn try_unmark(&self, pages: &Range<usize>) -> (Result<(), vrange::Error>, Vec<usize>) {
         let mut told = Vec::new();
-        let (start, bytes) = (self.at(pages.start), pages.len() * PAGE_BYTES);
+        let (start, bytes) = self.start(pages);
         // SAFETY: nobody stores to the pages meanwhile.
         let outcome = unsafe { raw::unmark_each(start, bytes, |page| told.push(pages.start + page)) };
         let count = told.len();
@@ -89,22 +94,10 @@ fn take_each(span: Span) {
     }
 }
 
-/// Waits for a child, which must have ended well.
-#[track_caller]
-fn await_child(pid: libc::pid_t) {
-    let mut status = 0;
-    // SAFETY: waits for a child of the caller's.
-    assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
-    assert_eq!(status, 0, "the child failed");
-}
-
-/// In a child of a program: runs `rest`, and ends the process. Not for ever, should it hang.
-fn end_child(rest: impl FnOnce()) -> ! {
+/// In a child of a program, which is not to hang for ever.
+fn limit_time() {
     // SAFETY: a timer of the child's own.
     unsafe { libc::alarm(60) };
-    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(rest));
-    // SAFETY: ends the child without the test harness's exit handlers.
-    unsafe { libc::_exit(i32::from(outcome.is_err())) }
 }
 
 /// Runs random programs.
