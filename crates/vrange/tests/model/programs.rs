@@ -2,10 +2,10 @@
 //! zeros is lost, and must have been reported; every other page must be as it was written.
 
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngSeed, TestRunner};
 use vrange::{Buffer, Heap, LostBytes, Phase, Pinned};
 use vrange_os::linux::{Linux, page_out};
 use vrange_os::{PAGE_BYTES, Span, System};
+use vrange_testing::run_programs;
 
 /// What a writer does about losses.
 #[derive(Clone, Copy, Debug)]
@@ -297,21 +297,7 @@ fn run(steps: &[Step]) -> usize {
 
 #[test]
 fn random_programs_lose_exactly_what_is_reported() {
-    let mut config = Config { failure_persistence: None, ..Config::default() };
-    if std::env::var_os("PROPTEST_CASES").is_none() {
-        config.cases = 40 * super::scale();
-    }
-    if config.rng_seed == RngSeed::Random {
-        config.rng_seed = RngSeed::Fixed(std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0));
-    }
-    let seed = config.rng_seed;
     let lost = std::cell::Cell::new(0);
-    let outcome = TestRunner::new(config).run(&steps(), |steps| {
-        lost.set(lost.get() + run(&steps));
-        Ok(())
-    });
-    if let Err(failure) = outcome {
-        panic!("{failure}\nagain with PROPTEST_RNG_SEED={seed}");
-    }
+    let seed = run_programs(40 * super::scale(), &steps(), |steps| lost.set(lost.get() + run(&steps)));
     assert!(lost.get() > 0, "no program lost anything: PROPTEST_RNG_SEED={seed}");
 }

@@ -8,9 +8,9 @@ use proptest::prelude::*;
 use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap_anonymous};
 use vrange::{ErrorKind, raw};
 use vrange_os::PAGE_BYTES;
-use vrange_testing::{StopAtEnd, drain_processors, in_child};
+use vrange_testing::{StopAtEnd, drain_processors, in_child, run_programs};
 
-use super::{PAGES, Pages, WHOLE, limit_time, run_programs, some_pages, take_each};
+use super::{PAGES, Pages, WHOLE, count, limit_time, some_pages, take_each};
 use crate::support::{end_child, has_ended_well, in_fork};
 
 /// One step. What a program may not do with some pages is done with those before them alone.
@@ -410,7 +410,7 @@ fn run(program: &Program) -> Fates {
 fn random_programs_lose_exactly_what_is_told() {
     in_child(|| {
         let (lost, kept) = (Cell::new(0), Cell::new(0));
-        run_programs(&programs(), |program| {
+        run_programs(count(), &programs(), |program| {
             let fates = run(&program);
             lost.set(lost.get() + fates.lost);
             kept.set(kept.get() + fates.kept);

@@ -8,9 +8,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 use vrange::{Content, raw};
 use vrange_os::PAGE_BYTES;
-use vrange_testing::in_child;
+use vrange_testing::{in_child, run_programs};
 
-use super::{PAGES, Pages, WHOLE, limit_time, run_programs, some_pages};
+use super::{PAGES, Pages, WHOLE, count, limit_time, some_pages};
 use crate::support::in_fork;
 
 /// After this memory that stays free is released.
@@ -260,7 +260,7 @@ fn random_programs_lose_free_memory_alone() {
         raw::set_content(Content::Free { decay: DECAY });
         raw::prepare().expect("a reclaimer");
         let (gone, held) = (Cell::new(0), Cell::new(0));
-        run_programs(&programs(), |program| {
+        run_programs(count(), &programs(), |program| {
             let fates = run(&program);
             gone.set(gone.get() + fates.gone);
             held.set(held.get() + fates.held);

@@ -7,7 +7,6 @@ mod free_memory;
 use std::ops::Range;
 
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngSeed, TestRunner};
 use vrange::raw;
 use vrange_os::linux::page_out;
 use vrange_os::{PAGE_BYTES, Span};
@@ -100,21 +99,7 @@ fn limit_time() {
     unsafe { libc::alarm(60) };
 }
 
-/// Runs random programs.
-fn run_programs<S: Strategy>(programs: &S, run: impl Fn(S::Value)) {
-    let mut config = Config { failure_persistence: None, max_shrink_time: 60_000, ..Config::default() };
-    if std::env::var_os("PROPTEST_CASES").is_none() {
-        config.cases = scale().pick(40, 1500);
-    }
-    if config.rng_seed == RngSeed::Random {
-        config.rng_seed = RngSeed::Fixed(std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0));
-    }
-    let seed = config.rng_seed;
-    let outcome = TestRunner::new(config).run(programs, |program| {
-        run(program);
-        Ok(())
-    });
-    if let Err(failure) = outcome {
-        panic!("{failure}\nagain with PROPTEST_RNG_SEED={seed}");
-    }
+/// As many programs are run.
+fn count() -> u32 {
+    scale().pick(40, 1500)
 }
