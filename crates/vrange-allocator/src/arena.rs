@@ -2,12 +2,14 @@
 
 use std::ffi::{c_int, c_long, c_void};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use libmimalloc_sys::{mi_option_get, mi_option_set, mi_process_init};
 use vrange::raw;
 use vrange_malloc::free_memory;
 use vrange_os::HUGE_PAGE_BYTES;
 
+use crate::huge_pages::Left;
 use crate::reservation::{self, Reservation};
 
 /// `mi_commit_fun_t` (mimalloc.h, version 3).
@@ -43,7 +45,7 @@ const OPTION_ALLOW_THP: c_int = 43;
 const GIB: u64 = 1 << 30;
 /// mimalloc makes no smaller arena.
 const ARENA_BYTES_MIN: u64 = 64 << 20;
-/// A block of so many bytes is in huge pages, as far as they fit.
+/// A block of so many bytes is in huge pages.
 const HUGE_BYTES: usize = 2 * HUGE_PAGE_BYTES;
 /// How many arenas are made at once, at most.
 const ARENAS_AT_START: usize = 8;
@@ -51,6 +53,8 @@ const ARENAS_AT_START: usize = 8;
 const ARENAS_MAX: usize = 64;
 /// mimalloc's own delay before it gives memory back, in milliseconds.
 const PURGE_DELAY_DEFAULT: c_long = 1000;
+/// How often the reclaimer looks after the arenas.
+const HOUSEKEEPING_EVERY: Duration = Duration::from_millis(200);
 /// An allocation of this size is [large](before_large_allocation). A program that makes none frees little at a time, and is left as it is.
 pub const LARGE_BYTES: usize = 128 << 10;
 
@@ -96,7 +100,7 @@ pub fn start() {
     if RESERVED_BYTES.load(Ordering::Relaxed) > 0 {
         let has_set_delay = std::env::var_os("MIMALLOC_PURGE_DELAY").is_some();
         USER_HAS_SET_DELAY.store(has_set_delay, Ordering::Relaxed); // Relaxed: see the statics.
-        raw::set_housekeeping(add_arena_in_time);
+        raw::set_housekeeping(HOUSEKEEPING_EVERY, keep_house);
         MARKS.store(true, Ordering::Relaxed); // Relaxed: see the statics.
     }
 }
@@ -139,6 +143,16 @@ pub fn make_room(limit_bytes: u64) {
         let forget = |start, bytes| drop(raw::forget(start, bytes));
         let given_up = ARENAS.iter().map(|arena| arena.give_up_unopened(forget)).sum();
         RESERVED_BYTES.fetch_sub(given_up, Ordering::Relaxed); // Relaxed: see the statics.
+    }
+}
+
+/// What the reclaimer does from time to time.
+fn keep_house() {
+    add_arena_in_time();
+    // Relaxed: see the statics. While memory is short, nothing is moved: that takes memory first.
+    if HUGE_PAGES.load(Ordering::Relaxed) && !raw::is_short() {
+        let mut left = Left::all();
+        ARENAS.iter().for_each(|arena| arena.gather_huge_pages(&mut left));
     }
 }
 

@@ -28,7 +28,9 @@
 
 mod arena;
 mod global;
+mod huge_pages;
 mod reservation;
+mod steps;
 
 pub use arena::{LARGE_BYTES, before_large_allocation, make_room, start};
 pub use global::Mimalloc;

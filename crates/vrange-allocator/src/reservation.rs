@@ -4,19 +4,19 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap_anonymous, mprotect, munmap};
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 use rustix::process::{Resource, getrlimit};
-use vrange_os::{HUGE_PAGE_BYTES, PAGE_BYTES};
+use vrange_os::PAGE_BYTES;
 
-/// So much is opened at once: a huge page.
-const STEP_BYTES: usize = HUGE_PAGE_BYTES;
+use crate::huge_pages::{HugePages, Left};
+use crate::steps::{STEP_BYTES, Steps};
+
 /// No reservation is larger: as many steps as there are bits.
-pub(crate) const BYTES_MAX: u64 = STEP_BYTES as u64 * (WORDS * 64) as u64;
-const WORDS: usize = 64;
+pub(crate) const BYTES_MAX: u64 = STEP_BYTES as u64 * Steps::COUNT as u64;
 /// What mimalloc commits and decommits at least.
-const SLICE_BYTES: usize = 64 << 10;
+pub(crate) const SLICE_BYTES: usize = 64 << 10;
 /// Bits for its slices.
-const SLICE_WORDS: usize = STEP_BYTES * WORDS / SLICE_BYTES;
+const SLICE_WORDS: usize = STEP_BYTES * Steps::COUNT / SLICE_BYTES / 64;
 /// Reservations begin where blocks of marks do.
 const ALIGNMENT: usize = 4 << 20;
 
@@ -26,8 +26,7 @@ pub(crate) struct Reservation {
     /// 0: there is none.
     start: AtomicUsize,
     bytes: AtomicUsize,
-    /// The huge pages that the kernel has been asked for.
-    huge: Steps,
+    huge_pages: HugePages,
     /// Steps that are open. To open one twice does no harm.
     open: Steps,
     /// Steps that somebody is about to open, or has opened. Never taken away.
@@ -38,39 +37,12 @@ pub(crate) struct Reservation {
     committed: [AtomicU64; SLICE_WORDS],
 }
 
-/// A bit for each step.
-#[derive(Debug)]
-struct Steps([AtomicU64; WORDS]);
-
-impl Steps {
-    const fn none() -> Self {
-        Self([const { AtomicU64::new(0) }; WORDS])
-    }
-
-    fn has(&self, step: usize, ordering: Ordering) -> bool {
-        self.0[step / 64].load(ordering) & Self::bit(step) != 0
-    }
-
-    /// Returns whether it was there.
-    fn insert(&self, step: usize, ordering: Ordering) -> bool {
-        self.0[step / 64].fetch_or(Self::bit(step), ordering) & Self::bit(step) != 0
-    }
-
-    fn remove(&self, step: usize, ordering: Ordering) {
-        self.0[step / 64].fetch_and(!Self::bit(step), ordering);
-    }
-
-    fn bit(step: usize) -> u64 {
-        1 << (step % 64)
-    }
-}
-
 impl Reservation {
     pub(crate) const fn new() -> Self {
         Self {
             start: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
-            huge: Steps::none(),
+            huge_pages: HugePages::new(),
             open: Steps::none(),
             wanted: Steps::none(),
             gone: Steps::none(),
@@ -95,48 +67,28 @@ impl Reservation {
         None
     }
 
-    /// Has the kernel use huge pages (`MADV_HUGEPAGE`) for those that lie in a part which is to be used as a whole. The part at the
-    /// start is not: it holds the allocator's books. Nor are those in which a part begins or ends: what others do not use of them would be
-    /// touched with the rest, and nobody would ever say that it is free.
+    /// A part is to be used as a whole, and is large.
     pub(crate) fn use_huge_pages(&self, part: *mut u8, bytes: usize) {
-        let offset = part.addr() - self.start();
-        if offset == 0 {
-            return;
-        }
-        self.use_pages(offset.div_ceil(HUGE_PAGE_BYTES)..(offset + bytes) / HUGE_PAGE_BYTES, true);
+        self.huge_pages.use_huge(self.start(), self.offsets(part, bytes));
     }
 
-    /// Takes that back for those in which a part lies: in thinly used memory they would take more than is used.
+    /// A part is to be used, and may stay thin.
     pub(crate) fn use_small_pages(&self, part: *mut u8, bytes: usize) {
-        let offset = part.addr() - self.start();
-        self.use_pages(offset / HUGE_PAGE_BYTES..(offset + bytes).div_ceil(HUGE_PAGE_BYTES), false);
+        self.huge_pages.use_small(self.start(), self.offsets(part, bytes));
     }
 
-    /// Tells the kernel, unless it knows.
-    fn use_pages(&self, pages: Range<usize>, huge: bool) {
-        if pages.clone().all(|page| self.has_huge_page(page) == huge) {
-            return;
-        }
-        let advice = if huge { Advice::LinuxHugepage } else { Advice::LinuxNoHugepage };
-        let first = std::ptr::with_exposed_provenance_mut(self.start() + pages.start * HUGE_PAGE_BYTES);
-        // SAFETY: a part of a mapping of our own; changes no contents. A kernel without huge pages refuses.
-        let _ = unsafe { madvise(first, pages.len() * HUGE_PAGE_BYTES, advice) };
-        for page in pages {
-            // Relaxed, both: see `has_huge_page`.
-            if huge {
-                self.huge.insert(page, Ordering::Relaxed);
-            } else {
-                self.huge.remove(page, Ordering::Relaxed);
-            }
-        }
+    /// See [`HugePages::gather`].
+    pub(crate) fn gather_huge_pages(&self, left: &mut Left) {
+        self.huge_pages.gather(self.start(), left);
+    }
+
+    fn offsets(&self, part: *mut u8, bytes: usize) -> Range<usize> {
+        let offset = part.addr() - self.start();
+        offset..offset + bytes
     }
 
     fn start(&self) -> usize {
         self.start.load(Ordering::Relaxed) // Relaxed: see `make`.
-    }
-
-    fn has_huge_page(&self, page: usize) -> bool {
-        self.huge.has(page, Ordering::Relaxed) // Relaxed: a hint that orders nothing.
     }
 
     /// Gives it back. Nobody has used it.
@@ -151,8 +103,8 @@ impl Reservation {
 
     /// Makes a part readable and writable. Returns whether that could be done.
     pub(crate) fn open(&self, part: *mut u8, bytes: usize) -> bool {
-        let from = (part.addr() - self.start()) / STEP_BYTES;
-        let to = (part.addr() - self.start() + bytes).div_ceil(STEP_BYTES);
+        let part = self.offsets(part, bytes);
+        let (from, to) = (part.start / STEP_BYTES, part.end.div_ceil(STEP_BYTES));
         // Relaxed: whoever finds the bit finds the step open, since the kernel has opened it for all threads.
         let is_closed = |step: &usize| !self.open.has(*step, Ordering::Relaxed);
         let mut step = from;
@@ -246,8 +198,8 @@ impl Reservation {
 
     /// Notes that a part is committed, or is not any more. Parts of it may have been so already; returns how many bytes were not.
     pub(crate) fn note_committed(&self, part: *mut u8, bytes: usize, committed: bool) -> u64 {
-        let offset = part.addr() - self.start();
-        let slices = offset / SLICE_BYTES..(offset + bytes).div_ceil(SLICE_BYTES);
+        let part = self.offsets(part, bytes);
+        let slices = part.start / SLICE_BYTES..part.end.div_ceil(SLICE_BYTES);
         let changed = |index: usize| {
             let first = index * 64;
             let (from, to) = (slices.start.max(first) - first, slices.end.min(first + 64) - first);
@@ -328,24 +280,6 @@ mod tests {
         // What is left stays: others may be where the rest was.
         assert!(!reservation.open(start.wrapping_add(bytes - 8), 8));
         assert_eq!(Reservation::new().give_up_unopened(|_, _| ()), 0);
-    }
-
-    #[test]
-    fn huge_pages_are_those_that_lie_in_what_is_large() {
-        let reservation = Reservation::new();
-        let (start, _) = reservation.make(64 << 20, 1).expect("address space");
-        let at = |slices: usize| start.wrapping_add(slices * SLICE_BYTES);
-        let huge = || (0..16).filter(|page| reservation.has_huge_page(*page)).collect::<Vec<_>>();
-        const SLICES: usize = HUGE_PAGE_BYTES / SLICE_BYTES;
-        reservation.use_huge_pages(start, 2 * HUGE_PAGE_BYTES);
-        assert_eq!(huge(), [], "the allocator's books");
-        reservation.use_huge_pages(at(4 * SLICES - 1), 2 * HUGE_PAGE_BYTES);
-        assert_eq!(huge(), [4]);
-        reservation.use_huge_pages(at(5 * SLICES), 4 * HUGE_PAGE_BYTES);
-        assert_eq!(huge(), [4, 5, 6, 7, 8]);
-        reservation.use_small_pages(at(7 * SLICES - 1), 2 * SLICE_BYTES);
-        assert_eq!(huge(), [4, 5, 8]);
-        reservation.give_up();
     }
 
     #[test]

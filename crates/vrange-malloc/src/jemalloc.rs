@@ -20,6 +20,7 @@ use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use std::fmt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use vrange::raw::{self, Mark};
 
@@ -27,6 +28,9 @@ use crate::{PAGE_BYTES, free_memory};
 
 /// The name of jemalloc's function to ask and to set.
 pub const MALLCTL: &CStr = c"mallctl";
+
+/// How often it is looked whether there are new arenas.
+const NEW_ARENAS_EVERY: Duration = Duration::from_secs(1);
 
 /// The type of that function.
 pub type Mallctl = unsafe extern "C" fn(*const c_char, *mut c_void, *mut usize, *mut c_void, usize) -> c_int;
@@ -129,7 +133,7 @@ pub unsafe fn install(mallctl: Mallctl) -> Result<(), Refused> {
     };
     let _ = INSTALLED.set(Installed { mallctl, own, own_address, automatic_arenas, ours });
     hook_new_arenas();
-    raw::set_housekeeping(hook_new_arenas);
+    raw::set_housekeeping(NEW_ARENAS_EVERY, hook_new_arenas);
     Ok(())
 }
 

@@ -42,7 +42,7 @@ impl Probe {
             kernel_release: rustix::system::uname().release().to_string_lossy().into_owned(),
             advice: linux.advice_support(),
             residency: linux.residency_method(),
-            huge_pages: read("/sys/kernel/mm/transparent_hugepage/enabled").as_deref().and_then(selected),
+            huge_pages: huge_page_mode(""),
             multi_generational_lru: read("/sys/kernel/mm/lru_gen/enabled").map(|text| is_lru_gen_on(&text)),
             ksm_running: read("/sys/kernel/mm/ksm/run").is_some_and(|text| text.trim() == "1"),
             memlock_bytes: getrlimit(Resource::Memlock).current,
@@ -58,6 +58,11 @@ fn read(path: &str) -> Option<String> {
     let mut text = String::new();
     std::fs::File::open(path).ok()?.take(BYTES_MAX).read_to_string(&mut text).ok()?;
     Some(text)
+}
+
+/// The selected mode of huge pages in this folder (with a `/`), of all sizes where it is empty.
+pub(crate) fn huge_page_mode(folder: &str) -> Option<String> {
+    read(&format!("/sys/kernel/mm/transparent_hugepage/{folder}enabled")).as_deref().and_then(selected)
 }
 
 /// The word in brackets: `always [madvise] never`.

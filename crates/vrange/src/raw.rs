@@ -3,6 +3,7 @@
 #![doc = include_str!("../docs/raw.md")]
 
 use std::ops::Range;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use vrange_os::linux::{Linux, offer_unmerged};
@@ -278,10 +279,11 @@ pub fn set_content(content: Content) {
     MARKS.policy.set_content(content);
 }
 
-/// Has the reclaimer's thread call `work` when it starts, and every second or so while anything is marked that may be in memory. For what
-/// an allocator has to look after from outside of itself. The first that is set stays.
-pub fn set_housekeeping(work: fn()) {
-    runtime::set_housekeeping(work);
+/// Has the reclaimer's thread call `work` when it starts, and then, while anything is marked that may be in memory, again after `every`, or
+/// up to a quarter of a second later. For what an allocator has to look after from outside of itself. The first that is set stays. While
+/// `work` runs the reclaimer does not.
+pub fn set_housekeeping(every: Duration, work: fn()) {
+    runtime::set_housekeeping(every, work);
 }
 
 /// Has this process a reclaimer, so that [`try_mark`] can defer? A load or two.

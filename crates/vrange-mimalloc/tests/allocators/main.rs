@@ -4,6 +4,7 @@
 mod churn;
 mod descendants;
 mod give_back;
+mod huge_pages;
 mod jemalloc;
 mod kernel_calls;
 mod limits;

@@ -76,6 +76,21 @@ impl Reader {
         }
     }
 
+    /// See [`Linux::count_small_pages`](super::Linux::count_small_pages).
+    pub(super) fn count_small_pages(&self, span: Span) -> Result<usize, OsError> {
+        let (file, method) = self.pagemap()?;
+        if method != Method::Scan {
+            return Err(OsError::new(SCAN, Errno::NOSYS));
+        }
+        let mut small = 0;
+        let looked = scan_categories(file, span, &SMALL, &mut |pages, _| small += pages.len());
+        if looked.is_err() {
+            // See `read`. The next look opens another.
+            self.pagemap.forget();
+        }
+        looked.map(|()| small)
+    }
+
     fn read_open(
         &self,
         span: Span,
@@ -124,14 +139,54 @@ const PAGEMAP_SCAN: u64 = 0xC060_6610;
 const PAGE_IS_PRESENT: u64 = 1 << 3;
 const PAGE_IS_SWAPPED: u64 = 1 << 4;
 const PAGE_IS_PFNZERO: u64 = 1 << 5;
+const PAGE_IS_HUGE: u64 = 1 << 6;
 /// Regions that one call can return. More need another call. Not many at once, nor entries below: an allocator's hooks come here on whatever
 /// stack the program has given to its thread.
 const REGIONS: usize = 32;
+
+/// Which pages a scan finds, and what it tells of them.
+struct Categories {
+    /// All of these, but for those that are `inverted`, which must be missing.
+    all: u64,
+    inverted: u64,
+    /// Any of these, unless it is 0.
+    any: u64,
+    told: u64,
+}
+
+/// What is in memory, or was.
+const NOT_ABSENT: Categories = Categories {
+    all: 0,
+    inverted: 0,
+    any: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+    told: PAGE_IS_PRESENT | PAGE_IS_SWAPPED | PAGE_IS_PFNZERO,
+};
+/// What is in memory, and not in a huge page.
+const SMALL: Categories = Categories {
+    all: PAGE_IS_PRESENT | PAGE_IS_PFNZERO | PAGE_IS_HUGE,
+    inverted: PAGE_IS_PFNZERO | PAGE_IS_HUGE,
+    any: 0,
+    told: PAGE_IS_PRESENT,
+};
 
 fn scan(
     file: BorrowedFd<'_>,
     span: Span,
     visit: &mut dyn FnMut(Range<usize>, Residency),
+) -> Result<(), OsError> {
+    scan_categories(file, span, &NOT_ABSENT, &mut |pages, categories| match categories {
+        categories if categories & PAGE_IS_SWAPPED != 0 => visit(pages, Residency::Swapped),
+        categories if categories & PAGE_IS_PFNZERO != 0 => {}
+        _ => visit(pages, Residency::Present),
+    })
+}
+
+/// Calls `visit` with runs of the pages that are wanted, and what is told of them.
+fn scan_categories(
+    file: BorrowedFd<'_>,
+    span: Span,
+    wanted: &Categories,
+    visit: &mut dyn FnMut(Range<usize>, u64),
 ) -> Result<(), OsError> {
     let mut regions = [PageRegion::default(); REGIONS];
     let end = span.end() as u64;
@@ -143,8 +198,10 @@ fn scan(
             end,
             vec: regions.as_mut_ptr().expose_provenance() as u64,
             vec_len: REGIONS as u64,
-            category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
-            return_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED | PAGE_IS_PFNZERO,
+            category_inverted: wanted.inverted,
+            category_mask: wanted.all,
+            category_anyof_mask: wanted.any,
+            return_mask: wanted.told,
             ..ScanArguments::default()
         };
         // SAFETY: the structure and the vector it points to have the layout of linux/fs.h, are writable, and outlive
@@ -157,12 +214,7 @@ fn scan(
             }
         };
         for region in regions.iter().take(found) {
-            let residency = match region.categories {
-                categories if categories & PAGE_IS_SWAPPED != 0 => Residency::Swapped,
-                categories if categories & PAGE_IS_PFNZERO != 0 => continue,
-                _ => Residency::Present,
-            };
-            visit(pages_within(span, region.start, region.end), residency);
+            visit(pages_within(span, region.start, region.end), region.categories);
         }
         if arguments.walk_end <= start {
             // The kernel promises progress; a filter that fakes success does not.

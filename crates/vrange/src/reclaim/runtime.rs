@@ -40,8 +40,6 @@ use crate::sync::{AtomicU8, AtomicU64, Ordering, lock, thread};
 
 /// After a failure to start it, it is tried again after this many ticks: half a second or so.
 const RETRY_TICKS: u64 = 1 << 19;
-/// How often the program's housekeeping is called.
-const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
 /// The thread calls nothing deep.
 const STACK_BYTES: usize = 256 << 10;
 /// The stack, and what the thread allocates until it has had its first turn, are less together.
@@ -87,12 +85,17 @@ static RUNTIME: Runtime = Runtime {
 };
 
 /// See [`set_housekeeping`].
-static HOUSEKEEPING: OnceLock<fn()> = OnceLock::new();
+static HOUSEKEEPING: OnceLock<Housekeeping> = OnceLock::new();
 
-/// Has the thread call this when it starts, and every second or so while it is awake, outside of all locks and gates. The first that is
-/// set stays.
-pub(crate) fn set_housekeeping(work: fn()) {
-    let _ = HOUSEKEEPING.set(work);
+struct Housekeeping {
+    every: Duration,
+    work: fn(),
+}
+
+/// Has the thread call this when it starts, and again after so long or little more while it is awake, outside of all locks and gates. The
+/// first that is set stays.
+pub(crate) fn set_housekeeping(every: Duration, work: fn()) {
+    let _ = HOUSEKEEPING.set(Housekeeping { every, work });
 }
 
 /// The word that unpins look at.
@@ -247,11 +250,11 @@ fn run() {
     let mut pools: Vec<Arc<dyn Pool>> = Vec::new();
     let mut housekeeping_due = Instant::now();
     loop {
-        if let Some(work) = HOUSEKEEPING.get()
+        if let Some(Housekeeping { every, work }) = HOUSEKEEPING.get()
             && Instant::now() >= housekeeping_due
         {
             work();
-            housekeeping_due = Instant::now() + HOUSEKEEPING_EVERY;
+            housekeeping_due = Instant::now() + *every;
         }
         let told = (&mut report, sources.as_ref());
         let Some(wait) = turn(&mut cycle, marked.as_ref(), &mut pools, told) else {

@@ -162,7 +162,7 @@ fn count() {
 #[test]
 fn c13_publishing_does_not_allocate() {
     in_child(|| {
-        raw::set_housekeeping(count);
+        raw::set_housekeeping(Duration::from_secs(1), count);
         let heap = named("garbage", |builder| builder.content(Content::free()));
         let _buffers: Vec<Buffer> = (0..20).map(|seed| filled(&heap, 20, seed)).collect();
         let until = Instant::now() + Duration::from_secs(60);
