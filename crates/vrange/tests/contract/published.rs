@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use vrange::observe::{FILE_BYTES, FILE_NAME, HeapKind, Snapshot, Unreadable};
 use vrange::{Buffer, Content, Heap, HeapBuilder, Pinned, raw};
 use vrange_os::PAGE_BYTES;
-use vrange_os::sealed::SealedFile;
+use vrange_os::sealed::{NotReadable, SealedFile};
 use vrange_testing::{allocations_so_far, in_child, reclaimers_of, seccomp};
 
 use crate::support::{filled, memory};
@@ -27,8 +27,13 @@ fn figures_when(what: &str, is_so: impl Fn(&Snapshot) -> bool) -> Snapshot {
     let until = Instant::now() + Duration::from_secs(20);
     let mut bytes = vec![0; FILE_BYTES];
     loop {
-        let parsed = path().map(|path| {
-            SealedFile::open(&path, FILE_BYTES).expect("sealed memory").read(&mut bytes).expect("reading");
+        let opened = path().and_then(|path| match SealedFile::open(&path, FILE_BYTES) {
+            // It is being made.
+            Err(NotReadable::NoSealedMemory) => None,
+            opened => Some(opened.expect("sealed memory")),
+        });
+        let parsed = opened.map(|file| {
+            file.read(&mut bytes).expect("reading");
             Snapshot::parse(&bytes)
         });
         match parsed {
