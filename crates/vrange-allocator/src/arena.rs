@@ -9,7 +9,7 @@ use vrange::raw;
 use vrange_malloc::free_memory;
 use vrange_os::HUGE_PAGE_BYTES;
 
-use crate::huge_pages::Left;
+use crate::huge_pages;
 use crate::reservation::{self, Reservation};
 
 /// `mi_commit_fun_t` (mimalloc.h, version 3).
@@ -55,6 +55,8 @@ const ARENAS_MAX: usize = 64;
 const PURGE_DELAY_DEFAULT: c_long = 1000;
 /// How often the reclaimer looks after the arenas.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_millis(200);
+/// After so many calls, which are ten seconds at least, what was gathered may be gathered again, and who had nothing to give is asked again.
+const ANEW_AFTER: usize = 50;
 /// An allocation of this size is [large](before_large_allocation). A program that makes none frees little at a time, and is left as it is.
 pub const LARGE_BYTES: usize = 128 << 10;
 
@@ -68,6 +70,9 @@ static STARTED: AtomicBool = AtomicBool::new(false);
 static HUGE_PAGES: AtomicBool = AtomicBool::new(false);
 /// Is there an arena, whose free memory can be marked?
 static MARKS: AtomicBool = AtomicBool::new(false);
+/// How often the reclaimer has gathered huge pages, or would have, and how often it will have when it may again.
+static CALLS: AtomicUsize = AtomicUsize::new(0);
+static RESTS_UNTIL: AtomicUsize = AtomicUsize::new(0);
 static USER_HAS_SET_DELAY: AtomicBool = AtomicBool::new(false);
 
 /// Gives mimalloc its arenas, and has the reclaimer give it more. To be called once, before there are other threads; later calls do
@@ -151,8 +156,23 @@ fn keep_house() {
     add_arena_in_time();
     // Relaxed: see the statics. While memory is short, nothing is moved: that takes memory first.
     if HUGE_PAGES.load(Ordering::Relaxed) && !raw::is_short() {
-        let mut left = Left::all();
-        ARENAS.iter().for_each(|arena| arena.gather_huge_pages(&mut left));
+        gather_huge_pages();
+    }
+}
+
+fn gather_huge_pages() {
+    // Relaxed, all: one thread has these numbers.
+    let calls = CALLS.fetch_add(1, Ordering::Relaxed);
+    if calls.is_multiple_of(ANEW_AFTER) {
+        ARENAS.iter().for_each(Reservation::begin_gathering_anew);
+    }
+    if calls < RESTS_UNTIL.load(Ordering::Relaxed) {
+        return;
+    }
+    let mut turn = huge_pages::Turn::new();
+    ARENAS.iter().for_each(|arena| arena.gather_huge_pages(&mut turn));
+    if turn.is_in_vain() {
+        RESTS_UNTIL.store(calls + ANEW_AFTER, Ordering::Relaxed);
     }
 }
 
@@ -168,8 +188,8 @@ fn add_arena_in_time() {
 
 /// Makes an arena of this size, or of as much less as the process may have. Returns its size.
 fn add_arena(bytes: u64) -> Option<u64> {
-    // Relaxed: see the statics. One that failed is not tried again.
-    let arena = ARENAS.get(ARENAS_MADE.fetch_add(1, Ordering::Relaxed))?;
+    // Relaxed: see the statics. Another call takes one that failed again.
+    let arena = ARENAS.get(ARENAS_MADE.load(Ordering::Relaxed))?;
     let (start, bytes) = arena.make(bytes, ARENA_BYTES_MIN)?;
     // Nothing of it is marked before mimalloc gives it, which it does with what it has committed, and so was opened.
     // SAFETY: a private anonymous mapping that is never unmapped, readable and writable where anything is marked.
@@ -195,7 +215,9 @@ fn add_arena(bytes: u64) -> Option<u64> {
         arena.give_up();
         return None;
     }
-    RESERVED_BYTES.fetch_add(bytes as u64, Ordering::Relaxed); // Relaxed: see the statics.
+    // Relaxed, both: see the statics.
+    ARENAS_MADE.fetch_add(1, Ordering::Relaxed);
+    RESERVED_BYTES.fetch_add(bytes as u64, Ordering::Relaxed);
     Some(bytes as u64)
 }
 

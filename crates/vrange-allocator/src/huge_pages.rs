@@ -2,12 +2,14 @@
 //!
 //! Those that lie in such a block from end to end, the kernel is asked for before they are touched. Those in which it begins and ends are
 //! other blocks' too: what nobody uses of them would be touched with the rest, and nobody would ever say that it is free. So they begin
-//! small, as does what was touched while it belonged to smaller blocks. Once nearly all of one is in memory, it takes little more as a
-//! huge one, and its contents are [gathered](HugePages::gather) in one.
+//! small, as does what was touched while it belonged to smaller blocks. If nearly all of one is in memory soon after a large block came, it
+//! takes little more as a huge one, and its contents are [gathered](HugePages::gather) in one.
 
+use std::cell::LazyCell;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
+use rustix::io::Errno;
 use rustix::mm::{Advice, madvise};
 use vrange::raw::{self, Mark};
 use vrange_os::linux::{Linux, are_huge_pages_given, collapse};
@@ -25,25 +27,37 @@ pub(crate) struct HugePages {
     barred: Steps,
     /// A large block lies in it since it was last looked at.
     noted: Steps,
+    /// It was gathered not long ago. If it is in small pages again, a part of it was offered: it would be so again.
+    gathered: Steps,
 }
 
 /// So many pages of one that is gathered may be missing: a sixteenth. Blocks end at a page, and the allocator's own parts at 16.
 const MISSING_PAGES_MAX: usize = 32;
 
-/// How many more may be gathered at a time: 32 MiB are copied in some 10 ms, in which the reclaimer does nothing else.
+/// What may still be done in a turn of [gathering](HugePages::gather), in which the reclaimer does nothing else.
 #[derive(Debug)]
-pub(crate) struct Left(usize);
+pub(crate) struct Turn {
+    /// Pages that may be looked at: some 25 µs each at most.
+    looks: usize,
+    /// Pages that may be made: some 0.6 ms each.
+    makes: usize,
+    given: LazyCell<bool>,
+}
 
-impl Left {
-    /// A new turn.
-    pub(crate) fn all() -> Self {
-        Self(16)
+impl Turn {
+    pub(crate) fn new() -> Self {
+        Self { looks: 256, makes: 16, given: LazyCell::new(are_huge_pages_given) }
+    }
+
+    /// The kernel has no more to give: that it tried took long.
+    pub(crate) fn is_in_vain(&self) -> bool {
+        self.looks == 0 && self.makes == 0
     }
 }
 
 impl HugePages {
     pub(crate) const fn new() -> Self {
-        Self { asked: Steps::none(), barred: Steps::none(), noted: Steps::none() }
+        Self { asked: Steps::none(), barred: Steps::none(), noted: Steps::none(), gathered: Steps::none() }
     }
 
     /// For a large block, of the arena at `start`: asks for those that lie in it from end to end, and notes all. The part at the start is
@@ -82,35 +96,55 @@ impl HugePages {
         }
     }
 
-    /// Has the kernel make huge pages, as many as are `left`, of what is noted, and nearly all in memory, in small pages. For the reclaimer's
-    /// thread. Costs a few microseconds for each that is noted, and a copy of 2 MiB for each that is made; the program's threads wait
-    /// meanwhile if they touch it.
+    /// Has the kernel make huge pages of what is noted, and nearly all in memory, in small pages. For the reclaimer's thread. Each that is
+    /// noted is looked at once, if the turn has room for it, otherwise in the next. Costs a few microseconds for each, and a copy of 2 MiB for
+    /// each that is made ([`collapse`]).
     ///
-    /// What is in it stays as it is, and what is free of it is released in time, as from any huge page.
-    pub(crate) fn gather(&self, start: usize, left: &mut Left) {
+    /// Contents and marks stay. What is offered or dropped of one leaves the kernel the rest in small pages, and is free when that is done:
+    /// at once where it was offered, when memory gets short where it was only dropped.
+    pub(crate) fn gather(&self, start: usize, turn: &mut Turn) {
         let mut from = 0;
         // Relaxed: see `HugePages`.
-        while left.0 > 0
+        while turn.looks > 0
+            && turn.makes > 0
             && let Some(page) = self.noted.take_next(from, Ordering::Relaxed)
         {
             from = page + 1;
-            if is_worth_one(span_of(start, page)) && are_huge_pages_given() {
-                left.0 -= 1;
-                self.collapse(start, page);
+            turn.looks -= 1;
+            let is_new = !self.gathered.has(page, Ordering::Relaxed); // Relaxed: see `HugePages`.
+            if *turn.given && is_new && is_worth_one(span_of(start, page)) {
+                self.make(start, page, turn);
             }
         }
     }
 
-    fn collapse(&self, start: usize, page: usize) {
-        let is_barred = self.barred.has(page, Ordering::Relaxed); // Relaxed: see `HugePages`.
-        if is_barred {
+    /// What was gathered may be gathered again.
+    pub(crate) fn begin_anew(&self) {
+        self.gathered.clear(Ordering::Relaxed); // Relaxed: see `HugePages`.
+    }
+
+    fn make(&self, start: usize, page: usize, turn: &mut Turn) {
+        let is_barred = || self.barred.has(page, Ordering::Relaxed); // Relaxed: see `HugePages`.
+        let was_barred = is_barred();
+        if was_barred {
             advise(start, page..page + 1, true);
         }
-        // If the kernel has none to give, it stays as it is.
-        let _ = collapse(span_of(start, page));
-        // What is released of it comes back in small pages, as before.
-        if is_barred {
+        turn.makes -= 1;
+        match collapse(span_of(start, page)) {
+            Ok(()) => {
+                self.gathered.insert(page, Ordering::Relaxed); // Relaxed: see `HugePages`.
+            }
+            // Something else about this page.
+            Err(error) if matches!(error.errno(), Errno::AGAIN | Errno::INVAL) => {}
+            Err(_) => (turn.looks, turn.makes) = (0, 0),
+        }
+        if was_barred {
+            // What is released of it comes back in small pages, as before.
             advise(start, page..page + 1, false);
+            if !is_barred() {
+                // Meanwhile a large block has come.
+                advise(start, page..page + 1, true);
+            }
         }
     }
 }
@@ -154,12 +188,15 @@ fn is_worth_one(page: Span) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use vrange_testing::{in_child, skipped};
+    use vrange_testing::{in_child, seccomp, skipped};
 
     use super::*;
     use crate::reservation::{Reservation, SLICE_BYTES};
 
     const SLICES: usize = HUGE_PAGE_BYTES / SLICE_BYTES;
+    /// All slices of an arena.
+    const ALL: &[Range<usize>] = std::slice::from_ref(&(0..8 * SLICES));
+    const ARENA_BYTES: usize = 8 * HUGE_PAGE_BYTES;
 
     /// Some pages of memory that begins at a huge page.
     struct Arena {
@@ -171,7 +208,7 @@ mod tests {
     impl Arena {
         fn new() -> Self {
             let memory = Reservation::new();
-            let (start, bytes) = memory.make(16 << 20, 1).expect("address space");
+            let (start, bytes) = memory.make(ARENA_BYTES as u64, 1).expect("address space");
             assert!(memory.open(start, bytes));
             Self { memory, start, pages: HugePages::new() }
         }
@@ -206,11 +243,16 @@ mod tests {
             })
         }
 
+        /// A large block comes.
+        fn note(&self) {
+            self.slices(SLICES + 1, 3 * SLICES, HugePages::use_huge);
+        }
+
         /// Gathers, and says how many it was.
         fn gather(&self) -> usize {
-            let mut left = Left::all();
-            self.pages.gather(self.start.expose_provenance(), &mut left);
-            Left::all().0 - left.0
+            let mut turn = Turn::new();
+            self.pages.gather(self.start.expose_provenance(), &mut turn);
+            Turn::new().makes - turn.makes
         }
 
         fn is_huge(&self, page: usize) -> bool {
@@ -227,6 +269,7 @@ mod tests {
 
     impl Drop for Arena {
         fn drop(&mut self) {
+            let _ = raw::forget(self.start, ARENA_BYTES);
             self.memory.give_up();
         }
     }
@@ -251,10 +294,9 @@ mod tests {
     impl Drop for Sleeper {
         fn drop(&mut self) {
             // SAFETY: a child of ours, which is waited for here alone.
-            unsafe {
-                libc::kill(self.0, libc::SIGKILL);
-                libc::waitpid(self.0, std::ptr::null_mut(), 0);
-            }
+            unsafe { libc::kill(self.0, libc::SIGKILL) };
+            // SAFETY: as above.
+            unsafe { libc::waitpid(self.0, std::ptr::null_mut(), 0) };
         }
     }
 
@@ -275,37 +317,82 @@ mod tests {
         Linux::get().expect("pages of this size")
     }
 
-    /// Some of it in memory, in small pages, a large block in the middle of what is not free, and what was gathered then.
-    fn assert_gathered(filled: &[Range<usize>], meanwhile: impl FnOnce(&Arena), expected: &[usize]) {
+    /// An arena with these slices in memory, in small pages, where a large block has just come into the middle, if huge pages are to be had.
+    fn noted(filled: &[Range<usize>]) -> Option<Arena> {
         let arena = Arena::new();
         if system().count_small_pages(span_of(arena.start.addr(), 0)).is_err() {
             skipped("this kernel does not tell what is in huge pages");
-            return;
+            return None;
         }
         if !are_huge_pages_given() {
             skipped("this kernel gives no huge pages");
-            return;
+            return None;
         }
         let start = arena.start.expose_provenance();
         // Barred, so that it begins small even where the kernel gives huge pages to all.
         arena.pages.tell(start, 0..8, true);
         arena.pages.tell(start, 0..8, false);
         filled.iter().for_each(|slices| arena.fill(slices));
-        arena.slices(SLICES + 1, 3 * SLICES, HugePages::use_huge);
+        arena.note();
+        Some(arena)
+    }
+
+    fn assert_gathered(filled: &[Range<usize>], meanwhile: impl FnOnce(&Arena), expected: &[usize]) {
+        let Some(arena) = noted(filled) else { return };
         meanwhile(&arena);
         let count = arena.gather();
         let huge: Vec<_> = (0..8).filter(|page| arena.is_huge(*page)).collect();
         assert_eq!((huge.as_slice(), count), (expected, expected.len()));
         filled.iter().for_each(|slices| arena.check(slices));
         assert_eq!(arena.gather(), 0, "once is enough");
-        arena.slices(SLICES + 1, 3 * SLICES, HugePages::use_huge);
+        arena.note();
         assert_eq!(arena.gather(), 0, "and they stay so");
+    }
+
+    #[test]
+    fn what_falls_apart_again_is_left_alone_for_a_while() {
+        let Some(arena) = noted(ALL) else { return };
+        assert_eq!(arena.gather(), 4);
+        let part = arena.start.wrapping_add(2 * HUGE_PAGE_BYTES);
+        // SAFETY: a part of the test's own memory that nobody uses.
+        unsafe { vrange_os::linux::release_unlocked(Span::new(part.addr(), 1)) }.expect("released");
+        arena.fill(&(2 * SLICES..3 * SLICES));
+        assert!(!arena.is_huge(2), "the kernel has split it");
+        arena.note();
+        assert_eq!(arena.gather(), 0);
+        arena.pages.begin_anew();
+        arena.note();
+        assert_eq!(arena.gather(), 1);
+    }
+
+    #[test]
+    fn a_kernel_that_has_none_is_not_asked_again() {
+        in_child(|| {
+            let Some(arena) = noted(ALL) else { return };
+            seccomp::refuse(libc::SYS_madvise, libc::ENOMEM);
+            let mut turn = Turn::new();
+            arena.pages.gather(arena.start.expose_provenance(), &mut turn);
+            assert!(turn.is_in_vain());
+            arena.pages.gather(arena.start.expose_provenance(), &mut turn);
+            assert!(arena.pages.noted.has(2, Ordering::Relaxed), "left for later");
+        });
+    }
+
+    #[test]
+    fn other_reasons_are_the_page_s_own() {
+        in_child(|| {
+            let Some(arena) = noted(ALL) else { return };
+            seccomp::refuse(libc::SYS_madvise, libc::EAGAIN);
+            let mut turn = Turn::new();
+            arena.pages.gather(arena.start.expose_provenance(), &mut turn);
+            assert!(!turn.is_in_vain() && turn.makes == Turn::new().makes - 4);
+        });
     }
 
     #[test]
     fn what_is_in_memory_is_gathered() {
         // As far as the block reaches.
-        assert_gathered(&[0..8 * SLICES], |_| (), &[1, 2, 3, 4]);
+        assert_gathered(ALL, |_| (), &[1, 2, 3, 4]);
     }
 
     #[test]
@@ -323,7 +410,7 @@ mod tests {
                 // What is written to since is this one's alone.
                 arena.fill(&(2 * SLICES..3 * SLICES));
             };
-            assert_gathered(&[0..8 * SLICES], fork, &[2]);
+            assert_gathered(ALL, fork, &[2]);
         });
     }
 
@@ -333,11 +420,13 @@ mod tests {
             let offer = |arena: &Arena| {
                 let page = arena.start.wrapping_add(3 * HUGE_PAGE_BYTES - PAGE_BYTES);
                 // SAFETY: memory of this test, which is only read from here on.
-                unsafe { raw::adopt(page, PAGE_BYTES).and_then(|()| raw::mark(page, PAGE_BYTES)) }
-                    .expect("marked");
+                unsafe { raw::adopt(page, PAGE_BYTES) }.expect("adopted");
+                // SAFETY: as above.
+                unsafe { raw::mark(page, PAGE_BYTES) }.expect("marked");
                 assert_eq!(raw::offer(PAGE_BYTES as u64).expect("offered"), PAGE_BYTES as u64);
+                raw::query(page, PAGE_BYTES, |_, mark| assert_eq!(mark, Mark::Offered)).expect("its own");
             };
-            assert_gathered(&[0..8 * SLICES], offer, &[1, 3, 4]);
+            assert_gathered(ALL, offer, &[1, 3, 4]);
         });
     }
 }

@@ -8,7 +8,7 @@ use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, m
 use rustix::process::{Resource, getrlimit};
 use vrange_os::PAGE_BYTES;
 
-use crate::huge_pages::{HugePages, Left};
+use crate::huge_pages::{HugePages, Turn};
 use crate::steps::{STEP_BYTES, Steps};
 
 /// No reservation is larger: as many steps as there are bits.
@@ -77,9 +77,14 @@ impl Reservation {
         self.huge_pages.use_small(self.start(), self.offsets(part, bytes));
     }
 
-    /// See [`HugePages::gather`].
-    pub(crate) fn gather_huge_pages(&self, left: &mut Left) {
-        self.huge_pages.gather(self.start(), left);
+    /// Moves large blocks into huge pages: see [`HugePages::gather`].
+    pub(crate) fn gather_huge_pages(&self, turn: &mut Turn) {
+        self.huge_pages.gather(self.start(), turn);
+    }
+
+    /// See [`HugePages::begin_anew`].
+    pub(crate) fn begin_gathering_anew(&self) {
+        self.huge_pages.begin_anew();
     }
 
     fn offsets(&self, part: *mut u8, bytes: usize) -> Range<usize> {

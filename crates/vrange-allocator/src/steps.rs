@@ -33,6 +33,10 @@ impl Steps {
         self.0[step / 64].fetch_and(!Self::bit(step), ordering);
     }
 
+    pub(crate) fn clear(&self, ordering: Ordering) {
+        self.0.iter().for_each(|word| word.store(0, ordering));
+    }
+
     /// Takes the first that is there, from this one on.
     pub(crate) fn take_next(&self, from: usize, ordering: Ordering) -> Option<usize> {
         (from / 64..WORDS).find_map(|index| {
@@ -68,5 +72,8 @@ mod tests {
         assert!(!steps.has(200, Ordering::Relaxed));
         assert_eq!((take(65), take(65)), (Some(Steps::COUNT - 1), None));
         assert_eq!((take(0), take(0), take(Steps::COUNT)), (Some(0), None, None));
+        steps.insert(7, Ordering::Relaxed);
+        steps.clear(Ordering::Relaxed);
+        assert_eq!(take(0), None);
     }
 }

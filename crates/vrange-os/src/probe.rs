@@ -7,6 +7,9 @@ use rustix::process::{Resource, getrlimit};
 use crate::OsError;
 use crate::linux::{AdviceSupport, Linux, ResidencyMethod};
 
+/// Which memory is given huge pages.
+pub(crate) const HUGE_PAGES: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
+
 /// The answers. Reading them all takes a few milliseconds, a handful of system calls and one scratch page.
 #[derive(Clone, Debug)]
 pub struct Probe {
@@ -42,7 +45,7 @@ impl Probe {
             kernel_release: rustix::system::uname().release().to_string_lossy().into_owned(),
             advice: linux.advice_support(),
             residency: linux.residency_method(),
-            huge_pages: huge_page_mode(""),
+            huge_pages: read(HUGE_PAGES).as_deref().and_then(selected).map(str::to_owned),
             multi_generational_lru: read("/sys/kernel/mm/lru_gen/enabled").map(|text| is_lru_gen_on(&text)),
             ksm_running: read("/sys/kernel/mm/ksm/run").is_some_and(|text| text.trim() == "1"),
             memlock_bytes: getrlimit(Resource::Memlock).current,
@@ -60,16 +63,11 @@ fn read(path: &str) -> Option<String> {
     Some(text)
 }
 
-/// The selected mode of huge pages in this folder (with a `/`), of all sizes where it is empty.
-pub(crate) fn huge_page_mode(folder: &str) -> Option<String> {
-    read(&format!("/sys/kernel/mm/transparent_hugepage/{folder}enabled")).as_deref().and_then(selected)
-}
-
 /// The word in brackets: `always [madvise] never`.
-fn selected(text: &str) -> Option<String> {
+pub(crate) fn selected(text: &str) -> Option<&str> {
     let (_, rest) = text.split_once('[')?;
     let (word, _) = rest.split_once(']')?;
-    Some(word.to_owned())
+    Some(word)
 }
 
 /// A bit mask such as `0x0007`, or `y`.
@@ -92,7 +90,7 @@ mod tests {
 
     #[test]
     fn kernel_files_are_understood() {
-        assert_eq!(selected("always [madvise] never\n").as_deref(), Some("madvise"));
+        assert_eq!(selected("always [madvise] never\n"), Some("madvise"));
         assert_eq!(selected("always madvise"), None);
         assert!(is_lru_gen_on("0x0007\n"));
         assert!(!is_lru_gen_on("0x0000\n"));

@@ -279,9 +279,10 @@ pub fn set_content(content: Content) {
     MARKS.policy.set_content(content);
 }
 
-/// Has the reclaimer's thread call `work` when it starts, and then, while anything is marked that may be in memory, again after `every`, or
-/// up to a quarter of a second later. For what an allocator has to look after from outside of itself. The first that is set stays. While
-/// `work` runs the reclaimer does not.
+/// Has the reclaimer's thread call `work` when it starts, and then, while anything is marked that may be in memory, after a turn that comes
+/// `every` or more after the last call: with [free memory](Content::Free) a quarter of a second more at most, otherwise a second.
+/// [`is_short`] is up to date then. For what an allocator has to look after from outside of itself. The first that is set stays. While
+/// `work` runs the reclaimer does nothing else.
 pub fn set_housekeeping(every: Duration, work: fn()) {
     runtime::set_housekeeping(every, work);
 }

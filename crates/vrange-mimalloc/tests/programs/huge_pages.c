@@ -6,17 +6,24 @@
  */
 #include "check.h"
 
-#define SETTING "/sys/kernel/mm/transparent_hugepage/enabled"
+#include <sys/prctl.h>
+
+#define SETTINGS "/sys/kernel/mm/transparent_hugepage/"
 #define COUNT 16
 #define BYTES (4 * MIB)
+
+static int is_never(const char *setting)
+{
+	char text[256];
+	return access(setting, R_OK) == 0 && read_file(setting, text, sizeof(text)) && strstr(text, "[never]");
+}
 
 int main(int argc, char **argv)
 {
 	CHECK(argc == 2);
 	long seconds = atol(argv[1]);
-	char setting[256];
-	if (access(SETTING, R_OK) != 0 || !read_file(SETTING, setting, sizeof(setting)) ||
-	    strstr(setting, "[never]")) {
+	if (access(SETTINGS "enabled", R_OK) != 0 || is_never(SETTINGS "enabled") ||
+	    is_never(SETTINGS "hugepages-2048kB/enabled") || prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0) > 0) {
 		puts("this kernel gives no huge pages");
 		return SKIPPED;
 	}

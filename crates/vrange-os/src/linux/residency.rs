@@ -67,7 +67,7 @@ impl Reader {
         });
         match read {
             // A program may close descriptors that it does not know (closefrom(3)).
-            Err(error) if matches!(error.errno(), Errno::BADF | Errno::NOTTY | Errno::STALE) => {
+            Err(error) if is_another_file(&error) => {
                 self.pagemap.forget();
                 // Whoever was told of some pages is not told of them again.
                 if is_visited { read } else { self.read_open(span, sharing, visit) }
@@ -84,7 +84,7 @@ impl Reader {
         }
         let mut small = 0;
         let looked = scan_categories(file, span, &SMALL, &mut |pages, _| small += pages.len());
-        if looked.is_err() {
+        if looked.as_ref().is_err_and(is_another_file) {
             // See `read`. The next look opens another.
             self.pagemap.forget();
         }
@@ -105,6 +105,11 @@ impl Reader {
             }
         }
     }
+}
+
+/// Is the descriptor not what was opened?
+fn is_another_file(error: &OsError) -> bool {
+    matches!(error.errno(), Errno::BADF | Errno::NOTTY | Errno::STALE)
 }
 
 /// `struct pm_scan_arg` of `linux/fs.h`.

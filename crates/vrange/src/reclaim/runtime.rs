@@ -92,6 +92,18 @@ struct Housekeeping {
     work: fn(),
 }
 
+impl Housekeeping {
+    /// Does what was set, if that is due.
+    fn keep(due: &mut Instant) {
+        if let Some(Self { every, work }) = HOUSEKEEPING.get()
+            && Instant::now() >= *due
+        {
+            work();
+            *due = Instant::now() + *every;
+        }
+    }
+}
+
 /// Has the thread call this when it starts, and again after so long or little more while it is awake, outside of all locks and gates. The
 /// first that is set stays.
 pub(crate) fn set_housekeeping(every: Duration, work: fn()) {
@@ -249,19 +261,16 @@ fn run() {
         Linux::get().ok().map(|system| -> Arc<dyn Pool> { Arc::new(MarkedMemory { marks: &MARKS, system }) });
     let mut pools: Vec<Arc<dyn Pool>> = Vec::new();
     let mut housekeeping_due = Instant::now();
+    Housekeeping::keep(&mut housekeeping_due);
     loop {
-        if let Some(Housekeeping { every, work }) = HOUSEKEEPING.get()
-            && Instant::now() >= housekeeping_due
-        {
-            work();
-            housekeeping_due = Instant::now() + *every;
-        }
         let told = (&mut report, sources.as_ref());
         let Some(wait) = turn(&mut cycle, marked.as_ref(), &mut pools, told) else {
             // Nothing is volatile: no wake-ups at all until an unpin.
             RUNTIME.sleeper.sleep();
             continue;
         };
+        // Not before it is known how short memory is.
+        Housekeeping::keep(&mut housekeeping_due);
         // After the first turn: whoever has woken the thread may be about to run out of memory.
         let sources = sources.get_or_insert_with(|| Sources::open(&Root::real()));
         let asleep = Instant::now();
