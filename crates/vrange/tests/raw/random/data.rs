@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap_anonymous};
 use vrange::{ErrorKind, raw};
 use vrange_os::PAGE_BYTES;
-use vrange_testing::{StopAtEnd, drain_processors, in_child, run_programs};
+use vrange_testing::{StopAtEnd, drain_processors, has_swap, in_child, run_programs};
 
 use super::{PAGES, Pages, WHOLE, count, limit_time, some_pages, take_each};
 use crate::support::{end_child, has_ended_well, in_fork};
@@ -118,6 +118,7 @@ struct Machine {
     written: u64,
     fates: Fates,
     is_beside_reclaim: bool,
+    has_swap: bool,
 }
 
 impl Machine {
@@ -130,7 +131,7 @@ impl Machine {
             let _ = unsafe { madvise(start, bytes, Advice::LinuxHugepage) };
         }
         let (known, fates) = ([Page::default(); PAGES], Fates::default());
-        Self { pages, known, written: 0, fates, is_beside_reclaim }
+        Self { pages, known, written: 0, fates, is_beside_reclaim, has_swap: has_swap() }
     }
 
     #[track_caller]
@@ -223,6 +224,11 @@ impl Machine {
         self.known[allowed].iter_mut().for_each(|page| page.is_marked = true);
     }
 
+    /// May a loss be told that is none? Of what is on swap nobody sees whether it is blank.
+    fn may_be_told(&self, known: Page) -> bool {
+        known.is_doubtful || self.has_swap && known.is_marked && known.value == 0
+    }
+
     #[track_caller]
     fn unmark(&mut self, pages: &Range<usize>) {
         let told = self.pages.unmark(pages);
@@ -237,7 +243,7 @@ impl Machine {
             assert!(!is_lost || (known.is_marked && found == 0), "page {page} reads {found}, {known:?}");
             assert!(!is_lost || is_told, "page {page} was lost, and nobody told, {known:?}");
             assert!(
-                !is_told || is_lost || known.is_doubtful,
+                !is_told || is_lost || self.may_be_told(known),
                 "page {page} was told, and is not lost, {known:?}"
             );
             self.fates.lost += usize::from(is_lost);
@@ -261,11 +267,10 @@ impl Machine {
         // SAFETY: nobody stores to the pages meanwhile.
         unsafe { raw::abandon(start, bytes) }.expect("to be abandoned");
         for page in pages.clone() {
-            let found = self.pages.read(page);
-            let known = &mut self.known[page];
-            known.is_adopted = false;
+            let known = self.known[page];
             // What is lost stays marked, for the next unmark to tell.
-            known.is_marked &= found != known.value;
+            let is_marked = self.pages.read(page) != known.value || self.may_be_told(known);
+            self.known[page] = Page { is_adopted: false, is_marked: known.is_marked && is_marked, ..known };
         }
     }
 
@@ -337,7 +342,7 @@ impl Machine {
             assert!(known.is_marked && found == 0, "page {page} reads {found}, {known:?}");
             self.known[page] = Page { value: 0, is_marked: false, is_doubtful: true, ..known };
         } else {
-            assert!(known.is_doubtful, "page {page} was told, and is not lost, {known:?}");
+            assert!(self.may_be_told(known), "page {page} was told, and is not lost, {known:?}");
         }
     }
 
