@@ -1,4 +1,4 @@
-//! What pages of `docs` say of tests: that there are such.
+//! What pages say of tests and show in pictures: that there are such.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -50,6 +50,9 @@ fn every_test_that_a_page_names_is_there() {
     let tests = all_tests();
     let mut count = 0;
     for page in fs::read_dir(root().join("docs")).expect("pages").flatten() {
+        if page.path().is_dir() {
+            continue;
+        }
         let text = fs::read_to_string(page.path()).expect("a page");
         for name in named(&text) {
             assert!(tests.contains(name), "{}: there is no test {name}", page.path().display());
@@ -65,4 +68,26 @@ fn a_name_that_is_no_tests_is_noticed() {
     let named = named("It is so: `a_test_that_nobody_wrote`, of `vrange_lost_bytes_total` and `page_cache`.");
     assert_eq!(named.into_iter().collect::<Vec<_>>(), ["a_test_that_nobody_wrote"]);
     assert!(!all_tests().contains("a_test_that_nobody_wrote"));
+}
+
+/// The pictures that a page shows, by their names.
+fn shown(page: &str) -> BTreeSet<&str> {
+    page.split("](docs/pictures/").skip(1).filter_map(|rest| Some(rest.split_once(".svg)")?.0)).collect()
+}
+
+#[test]
+fn every_picture_is_shown_and_says_what_has_drawn_it() {
+    let readme = fs::read_to_string(root().join("README.md")).expect("a page");
+    let folder = root().join("docs/pictures");
+    let mut there = BTreeSet::new();
+    for picture in fs::read_dir(&folder).expect("pictures").flatten() {
+        let path = picture.path();
+        let (name, text) = (path.file_stem().expect("a name"), fs::read_to_string(&path).expect("a picture"));
+        let name = name.to_str().expect("text").to_owned();
+        let command = if name == "demo" { "vrange demo".to_owned() } else { format!("vrange bench {name}") };
+        assert!(text.starts_with("<svg ") && text.contains(&command), "{}", path.display());
+        there.insert(name);
+    }
+    assert_eq!(shown(&readme), there.iter().map(String::as_str).collect());
+    assert!(!there.is_empty());
 }
