@@ -37,7 +37,7 @@ fn c01_control_offered_bytes_that_are_not_pinned_go() {
     for pages in SIZES_PAGES {
         let mut raw = Raw::new(pages);
         fill(raw.bytes_mut(), 1);
-        raw.advise(libc::MADV_FREE).expect("MADV_FREE");
+        raw.offer();
         raw.take(0..pages);
         assert!(raw.bytes().iter().step_by(64).all(|byte| *byte == 0));
     }

@@ -75,7 +75,7 @@ fn c03_bytes_that_were_only_kept_are_not_lost_after_the_pin() {
 fn c03_control_a_rescue_that_only_looks_loses_what_it_saw() {
     let mut raw = Raw::new(PAGES);
     fill(raw.bytes_mut(), 3);
-    raw.advise(libc::MADV_FREE).expect("MADV_FREE");
+    raw.offer();
     assert_eq!(raw.load_each_page(), PAGES, "every page is there");
     raw.take(0..PAGES);
     assert_eq!(raw.load_each_page(), 0, "and then none is");
@@ -117,7 +117,7 @@ fn c03_control_registered_memory_that_was_only_looked_at_is_lost() {
     let source = source(2);
     let mut raw = Raw::new(PAGES);
     fill(raw.bytes_mut(), 1);
-    raw.advise(libc::MADV_FREE).expect("MADV_FREE");
+    raw.offer();
     assert_eq!(raw.load_each_page(), PAGES, "every page is there");
     ring.read_registered(source.as_file(), raw.bytes_mut());
     assert_filled(raw.bytes(), 2);

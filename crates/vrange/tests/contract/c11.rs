@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use vrange::{Content, Heap, Phase, Pinned};
 use vrange_os::linux::page_out;
 use vrange_os::{PAGE_BYTES, Span};
-use vrange_testing::{StopAtEnd, in_child};
+use vrange_testing::{StopAtEnd, drain_processors, in_child};
 
 use crate::support::raw::{Raw, advise};
 use crate::support::{assert_filled, fill, filled, is_filled, is_zero, longer, memory, quiet_heap};
@@ -111,6 +111,7 @@ fn c11_control_an_offer_that_is_late_destroys_what_came_after() {
         drop(old);
         let Some(mut live) = Raw::at(noted) else { panic!("the address is free") };
         fill(live.bytes_mut(), 2);
+        drain_processors();
         // The reclaimer that noted the range before it was unmapped gets round to it now.
         advise(noted, libc::MADV_FREE).expect("MADV_FREE");
         live.take(0..1024);

@@ -4,6 +4,7 @@ use std::io;
 use std::ops::Range;
 
 use vrange_os::{PAGE_BYTES, Span};
+use vrange_testing::drain_processors;
 
 use super::memory;
 
@@ -51,6 +52,14 @@ impl Raw {
 
     pub(crate) fn advise(&self, advice: i32) -> io::Result<()> {
         advise(self.span(), advice)
+    }
+
+    /// Offers all of it, with effect on each page: one that waits in a list of another processor's, where the thread wrote it before it
+    /// moved, would not be offered by that, and go to swap where there is some.
+    #[track_caller]
+    pub(crate) fn offer(&self) {
+        drain_processors();
+        self.advise(libc::MADV_FREE).expect("MADV_FREE");
     }
 
     /// What a rescue would do that only looks: loads a byte of each page.
