@@ -365,28 +365,31 @@ mod tests {
         assert_eq!(arena.gather(), 1);
     }
 
+    /// What a turn comes to where the kernel refuses each page for this reason. For a process of its own.
+    fn refused(errno: i32, then: impl FnOnce(&Arena, Turn)) {
+        let Some(arena) = noted(ALL) else { return };
+        seccomp::refuse(libc::SYS_madvise, errno);
+        let mut turn = Turn::new();
+        arena.pages.gather(arena.start.expose_provenance(), &mut turn);
+        then(&arena, turn);
+    }
+
     #[test]
     fn a_kernel_that_has_none_is_not_asked_again() {
-        in_child(|| {
-            let Some(arena) = noted(ALL) else { return };
-            seccomp::refuse(libc::SYS_madvise, libc::ENOMEM);
-            let mut turn = Turn::new();
-            arena.pages.gather(arena.start.expose_provenance(), &mut turn);
+        let is_in_vain = |arena: &Arena, mut turn: Turn| {
             assert!(turn.is_in_vain());
             arena.pages.gather(arena.start.expose_provenance(), &mut turn);
             assert!(arena.pages.noted.has(2, Ordering::Relaxed), "left for later");
-        });
+        };
+        in_child(|| refused(libc::ENOMEM, is_in_vain));
     }
 
     #[test]
     fn other_reasons_are_the_page_s_own() {
-        in_child(|| {
-            let Some(arena) = noted(ALL) else { return };
-            seccomp::refuse(libc::SYS_madvise, libc::EAGAIN);
-            let mut turn = Turn::new();
-            arena.pages.gather(arena.start.expose_provenance(), &mut turn);
+        let goes_on = |_: &Arena, turn: Turn| {
             assert!(!turn.is_in_vain() && turn.makes == Turn::new().makes - 4);
-        });
+        };
+        in_child(|| refused(libc::EAGAIN, goes_on));
     }
 
     #[test]
