@@ -163,14 +163,16 @@ fn keep_house() {
 fn gather_huge_pages() {
     // Relaxed, all: one thread has these numbers.
     let calls = CALLS.fetch_add(1, Ordering::Relaxed);
+    // The books of others were never touched, and take no memory.
+    let arenas = &ARENAS[..ARENAS_MADE.load(Ordering::Relaxed)];
     if calls.is_multiple_of(ANEW_AFTER) {
-        ARENAS.iter().for_each(Reservation::begin_gathering_anew);
+        arenas.iter().for_each(Reservation::begin_gathering_anew);
     }
     if calls < RESTS_UNTIL.load(Ordering::Relaxed) {
         return;
     }
     let mut turn = huge_pages::Turn::new();
-    ARENAS.iter().for_each(|arena| arena.gather_huge_pages(&mut turn));
+    arenas.iter().for_each(|arena| arena.gather_huge_pages(&mut turn));
     if turn.is_in_vain() {
         RESTS_UNTIL.store(calls + ANEW_AFTER, Ordering::Relaxed);
     }

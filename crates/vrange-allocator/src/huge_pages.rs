@@ -42,16 +42,21 @@ pub(crate) struct Turn {
     /// Pages that may be made: some 0.6 ms each.
     makes: usize,
     given: LazyCell<bool>,
+    /// The kernel has no more to give: that it tried took long.
+    is_in_vain: bool,
 }
 
 impl Turn {
     pub(crate) fn new() -> Self {
-        Self { looks: 256, makes: 16, given: LazyCell::new(are_huge_pages_given) }
+        Self { looks: 256, makes: 16, given: LazyCell::new(are_huge_pages_given), is_in_vain: false }
     }
 
-    /// The kernel has no more to give: that it tried took long.
     pub(crate) fn is_in_vain(&self) -> bool {
-        self.looks == 0 && self.makes == 0
+        self.is_in_vain
+    }
+
+    fn may_go_on(&self) -> bool {
+        !self.is_in_vain && self.looks > 0 && self.makes > 0
     }
 }
 
@@ -105,8 +110,7 @@ impl HugePages {
     pub(crate) fn gather(&self, start: usize, turn: &mut Turn) {
         let mut from = 0;
         // Relaxed: see `HugePages`.
-        while turn.looks > 0
-            && turn.makes > 0
+        while turn.may_go_on()
             && let Some(page) = self.noted.take_next(from, Ordering::Relaxed)
         {
             from = page + 1;
@@ -136,7 +140,7 @@ impl HugePages {
             }
             // Something else about this page.
             Err(error) if matches!(error.errno(), Errno::AGAIN | Errno::INVAL) => {}
-            Err(_) => (turn.looks, turn.makes) = (0, 0),
+            Err(_) => turn.is_in_vain = true,
         }
         if was_barred {
             // What is released of it comes back in small pages, as before.

@@ -309,7 +309,7 @@ unsafe fn advise(span: Span, advice: Advice) -> Result<(), Errno> {
 ///
 /// # Safety
 /// As there.
-unsafe fn libc_advise(span: Span, advice: i32) -> Result<(), Errno> {
+pub(super) unsafe fn libc_advise(span: Span, advice: i32) -> Result<(), Errno> {
     // SAFETY: passed on from the caller. The system call itself, so that a preloaded `madvise` is not asked.
     let answer = unsafe { libc::syscall(libc::SYS_madvise, span.address(), span.bytes(), advice) };
     if answer == 0 { Ok(()) } else { Err(OsError::last_errno()) }

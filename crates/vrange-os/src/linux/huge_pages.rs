@@ -2,6 +2,7 @@
 
 use rustix::fs::{Mode, OFlags};
 
+use super::advice::libc_advise;
 use crate::probe::{HUGE_PAGES, selected};
 use crate::{OsError, Span};
 
@@ -21,9 +22,8 @@ const OF_THIS_SIZE: &str = "/sys/kernel/mm/transparent_hugepage/hugepages-2048kB
 /// `EAGAIN`: a page is in use by the kernel. `ENOMEM`, `EBUSY`: there is no huge page to be had, or no room in the cgroup. Some may have
 /// been moved.
 pub fn collapse(span: Span) -> Result<(), OsError> {
-    // SAFETY: changes no contents. The system call itself, so that a preloaded `madvise` is not asked.
-    let answer = unsafe { libc::syscall(libc::SYS_madvise, span.address(), span.bytes(), MADV_COLLAPSE) };
-    if answer == 0 { Ok(()) } else { Err(OsError::new("madvise(MADV_COLLAPSE)", OsError::last_errno())) }
+    // SAFETY: changes no contents.
+    unsafe { libc_advise(span, MADV_COLLAPSE) }.map_err(|errno| OsError::new("madvise(MADV_COLLAPSE)", errno))
 }
 
 /// Does the kernel give this process huge pages if it asks for them, as the administrator has chosen? A system call, and one or two small
